@@ -1,0 +1,1 @@
+"""The Kubernetes operator. Imports no torch and opens no store."""

@@ -1,0 +1,299 @@
+"""A route: the ordered layers that solve one task, and everything worth knowing about how they came to be.
+
+`Route` is the stored document. `RouteSummary` is what planning needs of it; it travels in commits and checkpoints,
+so that planning a search reads no route documents. Both are values with a JSON form. Called by the store, the
+search and the trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from evergraft import canonical, names
+from evergraft.errors import FormatError, IntegrityError
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A module that changes one layer: its kind (`lora`, `norm`, `bias`, `adapter`), id and parameter count."""
+
+    kind: str
+    module: str
+    parameters: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"kind": self.kind, "module": self.module, "parameters": self.parameters}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One step of a route. `parameters` counts the module's own; deltas, oldest first, carry theirs."""
+
+    name: str
+    kind: str
+    module: str
+    parameters: int
+    deltas: tuple[Delta, ...] = ()
+
+    def modules(self) -> Iterator[tuple[str, int]]:
+        """(module id, parameters) of the layer's module and of each of its deltas."""
+        yield self.module, self.parameters
+        for delta in self.deltas:
+            yield delta.module, delta.parameters
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "module": self.module,
+            "parameters": self.parameters,
+            "deltas": [delta.to_json() for delta in self.deltas],
+        }
+
+
+@dataclass(frozen=True)
+class RouteSummary:
+    """What planning needs of a committed route.
+
+    `quality` is the validation metric in 0…1, None for a root. `parameters` counts all of the route's, `flops` the
+    operations of one image forward, `lineage_samples` the training samples of the route and its ancestors together.
+    `depth` is the number of steps from the root: 0 for a root.
+    """
+
+    id: str
+    task: str
+    parent: str | None
+    parent_task: str | None
+    layers: tuple[Layer, ...]
+    parameters: int
+    added: int
+    flops: int
+    quality: float | None
+    samples: int
+    lineage_samples: int
+    depth: int
+    hyperparameters: Mapping[str, Any]
+    visibility: str = "Public"
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is the route that the graph started from."""
+        return self.task == names.ROOT_TASK
+
+    def module_ids(self) -> tuple[str, ...]:
+        """Every module the route reads, deltas included, in order."""
+        return tuple(module for layer in self.layers for module, _ in layer.modules())
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form, as it stands in commits and checkpoint shards."""
+        return {
+            "id": self.id,
+            "task": self.task,
+            "parent": self.parent,
+            "parentTask": self.parent_task,
+            "layers": [layer.to_json() for layer in self.layers],
+            "parameters": self.parameters,
+            "added": self.added,
+            "flops": self.flops,
+            "quality": self.quality,
+            "samples": self.samples,
+            "lineageSamples": self.lineage_samples,
+            "depth": self.depth,
+            "hyperparameters": dict(self.hyperparameters),
+            "visibility": self.visibility,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> RouteSummary:
+        """Read the JSON form; unknown fields are left alone.
+
+        Raises:
+            IntegrityError: a field is missing or of the wrong type.
+        """
+        with reading("route summary"):
+            return cls(
+                id=_id(value["id"]),
+                task=_text(value["task"]),
+                parent=None if value["parent"] is None else _id(value["parent"]),
+                parent_task=None if value["parentTask"] is None else _text(value["parentTask"]),
+                layers=layers_from_json(value["layers"]),
+                parameters=_count(value["parameters"]),
+                added=_count(value["added"]),
+                flops=_count(value["flops"]),
+                quality=None if value["quality"] is None else float(value["quality"]),
+                samples=_count(value["samples"]),
+                lineage_samples=_count(value["lineageSamples"]),
+                depth=_count(value["depth"]),
+                hyperparameters=dict(value["hyperparameters"]),
+                visibility=_text(value["visibility"]),
+            )
+
+
+@dataclass(frozen=True)
+class Route:
+    """The stored route document.
+
+    `preprocessing` and `golden` are the trainer's JSON; `metrics` holds quality, score, testQuality, logLoss and
+    confusion; `parameters` holds total, added and accounted. `transfer` says what was measured about parents and why
+    this one was chosen.
+    """
+
+    task: str
+    search: str
+    parent: str | None
+    generation: int
+    slot: int
+    layers: tuple[Layer, ...]
+    labels: tuple[str, ...]
+    preprocessing: Mapping[str, Any]
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    mutations: tuple[Any, ...] = ()
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    flops: int = 0
+    samples_seen: int = 0
+    seconds: float = 0.0
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    golden: Mapping[str, Any] = field(default_factory=dict)
+    transfer: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document as stored."""
+        return {
+            "format": canonical.FORMAT,
+            "task": self.task,
+            "search": self.search,
+            "parent": self.parent,
+            "generation": self.generation,
+            "slot": self.slot,
+            "layers": [layer.to_json() for layer in self.layers],
+            "labels": list(self.labels),
+            "preprocessing": dict(self.preprocessing),
+            "hyperparameters": dict(self.hyperparameters),
+            "mutations": list(self.mutations),
+            "metrics": dict(self.metrics),
+            "parameters": dict(self.parameters),
+            "flops": self.flops,
+            "samplesSeen": self.samples_seen,
+            "seconds": self.seconds,
+            "profile": dict(self.profile),
+            "golden": dict(self.golden),
+            "transfer": dict(self.transfer),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Route:
+        """Read a stored document; unknown fields are left alone.
+
+        Raises:
+            FormatError: written by a newer format.
+            IntegrityError: a field is missing or of the wrong type.
+        """
+        check_format(value, what="route")
+        with reading("route"):
+            return cls(
+                task=_text(value["task"]),
+                search=_text(value["search"]),
+                parent=None if value["parent"] is None else _id(value["parent"]),
+                generation=_count(value["generation"]),
+                slot=_count(value["slot"]),
+                layers=layers_from_json(value["layers"]),
+                labels=tuple(_text(label) for label in value["labels"]),
+                preprocessing=dict(value["preprocessing"]),
+                hyperparameters=dict(value["hyperparameters"]),
+                mutations=tuple(value["mutations"]),
+                metrics=dict(value["metrics"]),
+                parameters=dict(value["parameters"]),
+                flops=_count(value["flops"]),
+                samples_seen=_count(value["samplesSeen"]),
+                seconds=float(value["seconds"]),
+                profile=dict(value["profile"]),
+                golden=dict(value["golden"]),
+                transfer=dict(value["transfer"]),
+            )
+
+    def encode(self) -> bytes:
+        """The canonical bytes; their SHA-256 is the route's id."""
+        return canonical.dumps(self.to_json())
+
+
+def layers_digest(layers: tuple[Layer, ...]) -> str:
+    """The digest that names what a route computes; golden inputs are made from it."""
+    return canonical.digest([layer.to_json() for layer in layers])
+
+
+def layers_from_json(value: Any) -> tuple[Layer, ...]:
+    """Read layers; names must differ.
+
+    Raises:
+        IntegrityError: no list of layers, or a name stands twice.
+    """
+    with reading("layers"):
+        layers = tuple(
+            Layer(
+                name=_text(item["name"]),
+                kind=_text(item["kind"]),
+                module=_id(item["module"]),
+                parameters=_count(item["parameters"]),
+                deltas=tuple(
+                    Delta(kind=_text(d["kind"]), module=_id(d["module"]), parameters=_count(d["parameters"]))
+                    for d in item["deltas"]
+                ),
+            )
+            for item in value
+        )
+    if len({layer.name for layer in layers}) != len(layers):
+        raise IntegrityError("layers: a name stands twice in one route")
+    return layers
+
+
+def check_format(value: Any, *, what: str) -> None:
+    """Refuse what is no JSON object of a format this version reads.
+
+    Raises:
+        IntegrityError: no object, or no format number.
+        FormatError: a newer format.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get("format"), int):
+        raise IntegrityError(f"{what}: not a document of this project (no format number)")
+    if value["format"] > canonical.FORMAT:
+        raise FormatError(
+            f"{what}: format {value['format']} is newer than {canonical.FORMAT}, which this evergraft reads; "
+            f"install a version that reads format {value['format']}"
+        )
+
+
+class reading:  # noqa: N801 - reads as a statement: with reading("route"): …
+    """Turn the KeyError, TypeError or ValueError of untrusted JSON into an IntegrityError that names the document."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (KeyError, TypeError, ValueError, AttributeError)):
+            raise IntegrityError(f"{self._what}: missing or wrong field: {error!r}") from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {value!r}")
+    return value
+
+
+def _id(value: Any) -> str:
+    if not isinstance(value, str) or not names.is_id(value):
+        raise ValueError(f"expected a content id, got {value!r}")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"expected a count, got {value!r}")
+    return value

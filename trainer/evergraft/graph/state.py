@@ -1,0 +1,248 @@
+"""The graph at one version, and the pure fold `apply(graph, commit) -> graph`.
+
+Tasks lie in 256 shards by hash of their id; a commit replaces the one shard it touches and shares the rest, so the
+cost of a step is the size of the change, and a checkpoint sees by identity which shards are new. Called by the
+store's log and checkpoints, by planning and by verify.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from evergraft.errors import AlreadyCommittedError, ConflictError, IntegrityError, RouteRemovedError
+from evergraft.graph.commit import (
+    Action,
+    AddModules,
+    CloseSearch,
+    Commit,
+    Condemn,
+    PutRoute,
+    RemoveRoute,
+    Restore,
+    Swept,
+)
+from evergraft.graph.route import RouteSummary, reading
+from evergraft.names import RunKey
+
+NUM_SHARDS = 256
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """What HEAD keeps of one task: its newest closed run, and the route that serves it.
+
+    `outcome` is committed, kept, none, failed or removed. `sampled` counts how often each route was drawn as a
+    parent by this task's searches.
+    """
+
+    run: RunKey | None = None
+    search: str | None = None
+    task_hash: str | None = None
+    outcome: str | None = None
+    visibility: str = "Public"
+    route: RouteSummary | None = None
+    version: int = 0
+    sampled: Mapping[str, int] = _EMPTY
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form, as it stands in checkpoint shards."""
+        return {
+            "run": str(self.run) if self.run else None,
+            "search": self.search,
+            "taskHash": self.task_hash,
+            "outcome": self.outcome,
+            "visibility": self.visibility,
+            "route": self.route.to_json() if self.route else None,
+            "version": self.version,
+            "sampled": dict(self.sampled),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> TaskState:
+        """Read the JSON form.
+
+        Raises:
+            IntegrityError: a field is missing or wrong.
+        """
+        with reading("task state"):
+            return cls(
+                run=RunKey.parse(value["run"]) if value["run"] else None,
+                search=value["search"],
+                task_hash=value["taskHash"],
+                outcome=value["outcome"],
+                visibility=str(value["visibility"]),
+                route=RouteSummary.from_json(value["route"]) if value["route"] else None,
+                version=int(value["version"]),
+                sampled={str(key): int(count) for key, count in value["sampled"].items()},
+            )
+
+
+Shard = Mapping[str, TaskState]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All tasks at `version`. `head` is the SHA-256 of that version's commit; -1 and None before the first.
+
+    `condemned` ids may not be used by new commits; `swept` maps deleted ids to the version that deleted them.
+    """
+
+    version: int = -1
+    head: str | None = None
+    shards: tuple[Shard, ...] = field(default=(_EMPTY,) * NUM_SHARDS, repr=False)
+    condemned: frozenset[str] = frozenset()
+    swept: Mapping[str, int] = _EMPTY
+
+    def task(self, task: str) -> TaskState | None:
+        """The state of one task, None if the graph never heard of it."""
+        return self.shards[shard_of(task)].get(task)
+
+    def tasks(self) -> Iterator[tuple[str, TaskState]]:
+        """Every (task id, state), ordered by task id."""
+        yield from sorted((item for shard in self.shards for item in shard.items()), key=lambda item: item[0])
+
+    def routes(self) -> Iterator[RouteSummary]:
+        """Every serving route, ordered by task id."""
+        return (state.route for _, state in self.tasks() if state.route is not None)
+
+    def users(self) -> Counter[str]:
+        """How many tasks use each module."""
+        return Counter(module for route in self.routes() for module in set(route.module_ids()))
+
+
+def shard_of(task: str) -> int:
+    """The shard of a task: the first byte of SHA-256 over its id."""
+    return hashlib.sha256(task.encode()).digest()[0]
+
+
+def apply(graph: Graph, commit: Commit, *, digest: str) -> Graph:
+    """The graph after `commit`, whose stored bytes have SHA-256 `digest`. Pure; decides nothing.
+
+    Raises:
+        IntegrityError: the commit does not follow the graph's head.
+    """
+    if commit.version != graph.version + 1 or commit.previous != graph.head:
+        raise IntegrityError(f"log: commit {commit.version} does not follow {graph.version} by version and digest")
+    for action in commit.actions:
+        graph = _act(graph, action, commit)
+    return replace(graph, version=commit.version, head=digest)
+
+
+def _act(graph: Graph, action: Action, commit: Commit) -> Graph:
+    match action:
+        case AddModules():
+            return graph
+        case PutRoute(route):
+            return _change(graph, route.task, route=route, visibility=route.visibility, version=commit.version)
+        case RemoveRoute(task):
+            return _change(graph, task, route=None, outcome="removed", version=commit.version)
+        case CloseSearch():
+            return _close(graph, action, commit)
+        case Restore():
+            for task, earlier in action.routes.items():
+                outcome = "committed" if earlier else "removed"
+                graph = _change(graph, task, route=earlier, outcome=outcome, version=commit.version)
+            return graph
+        case Condemn(ids):
+            return replace(graph, condemned=graph.condemned | frozenset(ids))
+        case Swept(ids):
+            swept = {**graph.swept, **dict.fromkeys(ids, commit.version)}
+            return replace(graph, condemned=graph.condemned - frozenset(ids), swept=swept)
+
+
+def _close(graph: Graph, close: CloseSearch, commit: Commit) -> Graph:
+    sampled = close.sampled or (graph.task(close.task) or TaskState()).sampled
+    return _change(
+        graph,
+        close.task,
+        run=close.run,
+        search=close.search,
+        task_hash=close.task_hash,
+        outcome=close.outcome,
+        visibility=close.visibility,
+        version=commit.version,
+        sampled=sampled,
+    )
+
+
+def _change(graph: Graph, task: str, **changes: Any) -> Graph:
+    index = shard_of(task)
+    state = replace(graph.shards[index].get(task, TaskState()), **changes)
+    shard = {**graph.shards[index], task: state}
+    return replace(graph, shards=(*graph.shards[:index], shard, *graph.shards[index + 1 :]))
+
+
+def check(graph: Graph, actions: tuple[Action, ...], *, base: int) -> None:
+    """Refuse actions that HEAD forbids. `base` is the version their author read.
+
+    Raises:
+        AlreadyCommittedError: the run is at or below the task's run key (fencing).
+        RouteRemovedError: the run is at or below it and the route was removed.
+        ConflictError: a condemned or deleted module is used, or a private route is built upon.
+    """
+    closed = {action.task for action in actions if isinstance(action, CloseSearch)}
+    added = {module for action in actions if isinstance(action, AddModules) for module in action.modules}
+    for action in actions:
+        if isinstance(action, CloseSearch):
+            check_run(graph, action.task, action.run)
+        elif isinstance(action, PutRoute):
+            if action.route.task not in closed and not action.route.is_root:
+                raise ConflictError(f"{action.route.task}: a route lands only with the search that it closes")
+            _check_modules(graph, action.route, base=base)
+            _check_lineage(graph, action.route, added)
+        elif isinstance(action, RemoveRoute):
+            state = graph.task(action.task)
+            if state is None or state.route is None:
+                raise ConflictError(f"{action.task}: no route to remove at version {graph.version}")
+
+
+def check_run(graph: Graph, task: str, run: RunKey) -> None:
+    """Refuse a run of a task that HEAD has closed already, or that a later one has overtaken.
+
+    Raises:
+        AlreadyCommittedError: this run or a later one is closed.
+        RouteRemovedError: it is closed and its route was removed.
+    """
+    state = graph.task(task)
+    if state is None or state.run is None or run > state.run:
+        return
+    if state.outcome == "removed":
+        raise RouteRemovedError(
+            f"{task}: RouteRemoved: its route was removed; set iteration to {state.run.iteration + 1}"
+        )
+    raise AlreadyCommittedError(
+        f"{task}: AlreadyCommitted: version {state.version} closed run {state.run} ({state.outcome})"
+    )
+
+
+def _check_modules(graph: Graph, route: RouteSummary, *, base: int) -> None:
+    for module in route.module_ids():
+        if module in graph.condemned:
+            raise ConflictError(f"{route.task}: module {module[:12]}… is condemned by gc; search again")
+        if graph.swept.get(module, -1) > base:
+            raise ConflictError(f"{route.task}: module {module[:12]}… was deleted since {base}; search again")
+
+
+def _check_lineage(graph: Graph, route: RouteSummary, added: set[str]) -> None:
+    """A route may share its parent's modules and nothing else, and never those of another task's private route."""
+    if route.parent_task is None:
+        return
+    parent = graph.task(route.parent_task)
+    if parent is None:
+        raise ConflictError(f"{route.task}: its parent's task {route.parent_task} is not in the graph")
+    if parent.visibility == "Private" and route.parent_task != route.task:
+        raise ConflictError(
+            f"{route.task}: builds on {route.parent_task}, which is private; private tasks are never reused"
+        )
+    if parent.route is not None and parent.route.id == route.parent:
+        foreign = set(route.module_ids()) - added - set(parent.route.module_ids())
+        if foreign:
+            raise ConflictError(
+                f"{route.task}: module {min(foreign)[:12]}… is neither new nor of its parent {route.parent_task}"
+            )

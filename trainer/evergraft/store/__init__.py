@@ -1,0 +1,1 @@
+"""The object store behind one small seam, and what is kept in it: blobs, the commit log, checkpoints."""

@@ -1,0 +1,1 @@
+"""A shipped test kit for graphs and stores."""

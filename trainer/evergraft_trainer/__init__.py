@@ -1,0 +1,1 @@
+"""Everything that needs torch: modules and routes as networks, data, training, the worker, local runs."""
