@@ -103,3 +103,8 @@ def search_key(search: str, name: str) -> str:
 def slot_key(search: str, generation: int, slot: int, name: str) -> str:
     """The key of an object of one slot, such as ``result.json``."""
     return f"{SEARCHES}{search}/{generation:04d}-{slot:04d}/{name}"
+
+
+def final_key(search: str) -> str:
+    """The key of the create-only document that a search's closing commit copies."""
+    return f"{SEARCHES}{search}/final/result.json"

@@ -69,26 +69,30 @@ class Module:
 
 def encode(module: Module) -> bytes:
     """The safetensors file of a module; kind and config ride in its metadata."""
-    header: dict[str, Any] = {
-        "__metadata__": {
-            "format": str(canonical.FORMAT),
-            "kind": module.kind,
-            "config": canonical.dumps(module.config).decode(),
-        }
+    metadata = {
+        "format": str(canonical.FORMAT),
+        "kind": module.kind,
+        "config": canonical.dumps(module.config).decode(),
     }
+    return encode_tensors(module.tensors, metadata=metadata)
+
+
+def encode_tensors(tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file with canonical header: equal tensors and metadata give equal bytes."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
     offset = 0
-    names = sorted(module.tensors)
+    names = sorted(tensors)
     for name in names:
-        tensor = module.tensors[name]
+        end = offset + len(tensors[name].data)
         header[name] = {
-            "dtype": tensor.dtype,
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + len(tensor.data)],
+            "dtype": tensors[name].dtype,
+            "shape": list(tensors[name].shape),
+            "data_offsets": [offset, end],
         }
-        offset += len(tensor.data)
+        offset = end
     text = canonical.dumps(header)
     text += b" " * (-len(text) % 8)
-    return b"".join([len(text).to_bytes(8, "little"), text, *(module.tensors[name].data for name in names)])
+    return b"".join([len(text).to_bytes(8, "little"), text, *(tensors[name].data for name in names)])
 
 
 def decode(data: bytes, *, expected_id: str | None = None) -> Module:
@@ -101,14 +105,14 @@ def decode(data: bytes, *, expected_id: str | None = None) -> Module:
     where = f"module {expected_id[:12]}…" if expected_id else "module"
     header, body = read_header(data, where=where)
     kind, config = _identity(header.pop("__metadata__", None), where=where)
-    tensors = dict(_tensors(header, body, where=where))
+    tensors = dict(decode_tensors(header, body, where=where))
     module = Module(kind=kind, config=config, tensors=tensors)
     if expected_id is not None and module.id != expected_id:
         raise IntegrityError(f"{where}: its contents hash to {module.id[:12]}…, so the stored bytes are damaged")
     return module
 
 
-def read_header(data: bytes, *, where: str) -> tuple[dict[str, Any], memoryview]:
+def read_header(data: bytes, *, where: str, max_tensors: int = MAX_TENSORS) -> tuple[dict[str, Any], memoryview]:
     """Split a safetensors file into its header (JSON object) and its tensor bytes.
 
     Raises:
@@ -121,8 +125,8 @@ def read_header(data: bytes, *, where: str) -> tuple[dict[str, Any], memoryview]
         header = json.loads(data[8 : 8 + size])
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{where}: the safetensors header is no JSON: {error}") from None
-    if not isinstance(header, dict) or len(header) > MAX_TENSORS:
-        raise IntegrityError(f"{where}: the safetensors header is no object of at most {MAX_TENSORS} tensors")
+    if not isinstance(header, dict) or len(header) > max_tensors:
+        raise IntegrityError(f"{where}: the safetensors header is no object of at most {max_tensors} tensors")
     return header, memoryview(data)[8 + size :]
 
 
@@ -144,7 +148,12 @@ def _identity(metadata: object, *, where: str) -> tuple[str, dict[str, Any]]:
     return kind, config
 
 
-def _tensors(header: Mapping[str, Any], body: memoryview, *, where: str) -> Iterator[tuple[str, Tensor]]:
+def decode_tensors(header: Mapping[str, Any], body: memoryview, *, where: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a safetensors file, as views into `body`; they must fill it without gap or overlap.
+
+    Raises:
+        IntegrityError: dtype, shape and offsets do not fit each other.
+    """
     end = 0
     for name, entry in sorted(header.items(), key=lambda item: _start(item[1], where=where)):
         dtype, shape = entry.get("dtype"), entry.get("shape")

@@ -1,1 +1,1 @@
-"""Search: plan a generation, score its results, finish. Pure functions of values and a seed, and the engine that acts."""
+"""Search: plan a generation, score its results, finish: pure functions, and the engine that acts on them."""
