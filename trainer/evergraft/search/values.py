@@ -40,7 +40,8 @@ class LayerPlan:
 
     `share`: frozen, as it is, plus `deltas` trained on top. `clone`: a trained copy of the merged weights. `new`:
     freshly initialised and trained; `kind` and `config` say what (None for a head: the trainer derives it from the
-    route and the labels). `drop`: left out.
+    route and the labels). `drop`: left out. `source` is for clones only: the id of the committed route of this task
+    whose layer of the same name is copied instead of the start's, as for the head of an ancestor; None for the start.
     """
 
     name: str
@@ -48,6 +49,7 @@ class LayerPlan:
     kind: str | None = None
     config: Mapping[str, Any] | None = None
     deltas: tuple[DeltaPlan, ...] = ()
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class CandidatePlan:
     """One slot of a generation: where to start, what each layer becomes, how to train.
 
     `start` is the id of a committed route, or an earlier candidate whose `state` (best or last) is taken.
-    `samples` are trained, whole batches; `validations` divide them evenly. `optimizer` carry takes the optimiser
+    `samples` are trained (`train`) or only evaluated (`probe`), in whole batches; `validations` divide them evenly, to
+    the whole batch. `optimizer` carry takes the optimiser
     state stored with cloned modules along, fresh starts anew. `threshold` is the score under which the trained
     candidate is discarded (its same-task parent's), None for none. `mutations` says in words for people what changed.
     """
@@ -88,7 +91,10 @@ class CandidatePlan:
 
 @dataclass(frozen=True)
 class Generation:
-    """Candidates planned together, before any of their results is known; `sampled` routes as drawn, with counts."""
+    """Candidates planned together, before any of their results is known.
+
+    `sampled` counts how often this generation alone drew each committed route as a parent, by route id.
+    """
 
     candidates: tuple[CandidatePlan, ...]
     sampled: Mapping[str, int] = field(default_factory=dict)
@@ -125,6 +131,7 @@ class SlotResult:
     forward_samples: int
     seconds: float
     profile: Mapping[str, Any]
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Any] = field(default_factory=dict)
     diverged: int | None = None
     failed: str | None = None
@@ -150,6 +157,7 @@ class SlotResult:
             "forwardSamples": self.forward_samples,
             "seconds": self.seconds,
             "profile": dict(self.profile),
+            "preprocessing": dict(self.preprocessing),
             "weights": dict(self.weights),
             "diverged": self.diverged,
             "failed": self.failed,
@@ -176,6 +184,7 @@ class SlotResult:
                 forward_samples=int(value["forwardSamples"]),
                 seconds=float(value["seconds"]),
                 profile=dict(value["profile"]),
+                preprocessing=dict(value["preprocessing"]),
                 weights=dict(value["weights"]),
                 diverged=value["diverged"],
                 failed=value["failed"],
@@ -184,10 +193,15 @@ class SlotResult:
 
 @dataclass(frozen=True)
 class RouteView:
-    """A public route at the base version, or this task's own: its summary and how often it was drawn for this task."""
+    """A public route at the base version, or this task's own.
+
+    `sampled` is how often it was drawn for this task by earlier searches, `version` the graph's version that it
+    landed in.
+    """
 
     summary: RouteSummary
     sampled: int = 0
+    version: int = 0
 
 
 @dataclass(frozen=True)
@@ -220,8 +234,9 @@ class View:
     """Everything a strategy may know.
 
     `routes` are the public routes (roots included) and this task's own, ordered by task id. `users` counts, for each
-    module, the tasks other than this one that use it. `history` holds the generations so far. `stop` is the reason
-    of a recorded stop; then the strategy must finish.
+    module, the tasks other than this one that use it, the root's pseudo-task among them. `history` holds the
+    generations so far; only the last may lack results, after a stop. `stop` is the reason of a recorded stop; then the
+    strategy must finish.
     """
 
     spec: ResolvedTask
@@ -238,6 +253,28 @@ class View:
         """This task's committed route, None before its first."""
         return next((route for route in self.routes if route.summary.task == self.spec.task), None)
 
+    @property
+    def root(self) -> RouteView | None:
+        """The route that the graph started from, None if it was taken away."""
+        return next((route for route in self.routes if route.summary.is_root), None)
+
+    def route(self, route_id: str) -> RouteView | None:
+        """A route of this view by its id."""
+        return next((route for route in self.routes if route.summary.id == route_id), None)
+
+    def plan(self, ref: SlotRef) -> CandidatePlan | None:
+        """What was planned for an earlier candidate, None if there was none."""
+        if not 0 <= ref.generation < len(self.history):
+            return None
+        candidates = self.history[ref.generation].plan.candidates
+        return candidates[ref.slot] if 0 <= ref.slot < len(candidates) else None
+
+    def result(self, ref: SlotRef) -> SlotResult | None:
+        """What came of an earlier candidate, None if it has no result."""
+        if not 0 <= ref.generation < len(self.history):
+            return None
+        return next((result for result in self.history[ref.generation].results if result.slot == ref.slot), None)
+
     def rng(self, generation: int, slot: int, purpose: str) -> Rng:
         """A counter-based stream of random numbers, a pure function of seed, task, generation, slot and purpose."""
         return Rng(self.spec.search.seed, self.spec.task, generation, slot, purpose)
@@ -246,8 +283,15 @@ class View:
 class Strategy(Protocol):
     """A named, versioned, pure planner."""
 
-    name: str
-    version: int
+    @property
+    def name(self) -> str:
+        """As the spec names it."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Raised whenever the same view would be answered differently."""
+        ...
 
     def next(self, view: View) -> Generation | Finish:
         """Plan the next generation, or finish."""
