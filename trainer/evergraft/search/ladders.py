@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
+from evergraft.api.ladders import Scalar
 from evergraft.api.resolved import Hyperparameter
 from evergraft.errors import SpecError
 from evergraft.search.rng import Rng
 
-Scalar = float | int | bool | str
 Group = Literal["rate", "optimizer", "shape", "data", "fixed"]
 """When a hyperparameter mutates: the mutation rate first, then the optimiser's and the shape's, each in a child;
 those of the data once a generation; fixed ones never."""
@@ -48,8 +48,12 @@ class Ladder:
         return self.values[min(max(position, 0), len(self.values) - 1)]
 
 
+_TOO_LARGE = 1e300
+"""Inherited values are read from a store; beyond this (or NaN) they are taken for no number."""
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _TOO_LARGE
 
 
 def _built_in(group: Group, start: Scalar, *values: Scalar) -> tuple[Group, Scalar, tuple[Scalar, ...]]:
