@@ -45,7 +45,7 @@ class HyperparameterType:
     def allowed(self) -> str:
         """What may be written, in words."""
         if self.type == "decimal":
-            return f'a quoted decimal from {self.low:g} to {self.high:g}, such as "{self.high:g}"'
+            return f"a quoted decimal from {self.low:g} to {self.high:g}"
         if self.type == "integer":
             return f"an integer from {self.low:g} to {self.high:g}"
         return "true or false" if self.type == "boolean" else "one of " + ", ".join(self.choices)

@@ -1,0 +1,120 @@
+"""What each strategy's `parameters` and `hyperparameters` may hold: typed models by strategy name.
+
+The strategies themselves are in ``evergraft.search.strategies``; here stands only what a person may write for them.
+Called by ``api.check`` when a document names its strategy, and by ``api.resolve`` when it is settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from evergraft.api.fields import Part
+from evergraft.api.ladders import HYPERPARAMETERS
+from evergraft.api.messages import Path, Problem, did_you_mean, validate
+from evergraft.api.search import HyperparameterSpec, Search
+
+
+class Mu2NetParameters(Part):
+    """µ2Net: generations of mutated children."""
+
+    generations: Annotated[int, Field(ge=1, le=10_000)] = 4
+    """How often children are planned."""
+    candidates: Annotated[int, Field(ge=1, le=1_000)] = 8
+    """Children in a generation."""
+
+
+class FinetuneParameters(Part):
+    """Full fine-tuning of the root; it has no parameters of its own."""
+
+
+class LoraParameters(Part):
+    """Low-rank changes of the root."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Rank of each change."""
+
+
+class LinearParameters(Part):
+    """A new head on the frozen root; it has no parameters of its own."""
+
+
+_DATA = ("crop", "cropMinArea", "cropMinAspect", "flip", "brightness", "contrast", "saturation", "hue")
+_BASELINE = ("learningRate", "weightDecay", "warmupRatio", "momentum", *_DATA)
+_MU2NET = (
+    *("learningRate", "warmupRatio", "momentum", "nesterov", "mutationRate", *_DATA, "weightDecay"),
+    # Off by default.
+    *("schedule", "imageSize", "numLayers", "adapterWidth"),
+)
+
+
+@dataclass(frozen=True)
+class StrategyType:
+    """What may be written for one strategy; `candidates` is how many share the budget, of checked parameters."""
+
+    name: str
+    parameters: type[Part]
+    hyperparameters: tuple[str, ...]
+    candidates: Callable[[Mapping[str, Any]], int] = lambda _: 1
+
+
+STRATEGIES: Mapping[str, StrategyType] = {
+    entry.name: entry
+    for entry in (
+        StrategyType(
+            "mu2net", Mu2NetParameters, _MU2NET, lambda given: int(given["generations"] * given["candidates"])
+        ),
+        StrategyType("finetune", FinetuneParameters, _BASELINE),
+        StrategyType("lora", LoraParameters, _BASELINE),
+        StrategyType("linear", LinearParameters, _BASELINE),
+    )
+}
+"""Every strategy that a document may name."""
+
+DEFAULT_STRATEGY = "mu2net"
+
+
+def strategy_problems(search: Search, path: Path, strategy: str | None = None) -> tuple[Problem, ...]:
+    """What is wrong with a search's strategy, parameters and hyperparameters, its fields at `path`.
+
+    `strategy` is the one that will run; left out, the one that the search names. Where neither is known, only the
+    hyperparameters' values are checked.
+    """
+    name = strategy or search.strategy
+    if name is not None and name not in STRATEGIES:
+        known = ", ".join(STRATEGIES)
+        hint = did_you_mean(name, STRATEGIES)
+        meant = f"{hint} " if hint.startswith("did") else ""
+        return (Problem((*path, "strategy"), f'"{name}" is not known; {meant}known: {known}'),)
+    entry = STRATEGIES[name] if name is not None else None
+    found: list[Problem] = []
+    if entry is not None:
+        found += validate(entry.parameters, search.parameters or {}, (*path, "parameters"))[1]
+    for index, item in enumerate(search.hyperparameters or ()):
+        found += _hyperparameter_problems(item, (*path, "hyperparameters", index), entry)
+    return tuple(found)
+
+
+def _hyperparameter_problems(item: HyperparameterSpec, path: Path, entry: StrategyType | None) -> Iterator[Problem]:
+    allowed = entry.hyperparameters if entry else tuple(HYPERPARAMETERS)
+    if item.name not in allowed:
+        of = f" of {entry.name}" if entry else ""
+        yield Problem((*path, "name"), f'"{item.name}" is no hyperparameter{of}; {did_you_mean(item.name, allowed)}')
+        return
+    written = [("start",), *(("values", index) for index in range(len(item.values or ())))]
+    read = []
+    for where, value in zip(written, (item.start, *(item.values or ())), strict=True):
+        try:
+            read.append(HYPERPARAMETERS[item.name].read(value))
+        except ValueError as error:
+            yield Problem((*path, *where), str(error))
+    if len(read) != len(written):
+        return
+    start, *values = read
+    if values and start not in values:
+        yield Problem((*path, "start"), "must be one of values, since the ladder is climbed from it")
+    if len(set(values)) != len(values):
+        yield Problem((*path, "values"), "a value stands twice")
