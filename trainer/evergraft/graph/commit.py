@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evergraft import canonical
-from evergraft.graph.route import RouteSummary, check_format, reading
+from evergraft.graph.route import RouteSummary, check_format, content_id, reading
 from evergraft.names import RunKey
 
 
@@ -162,11 +162,11 @@ class Commit:
             return cls(
                 version=int(value["version"]),
                 id=str(value["id"]),
-                previous=value["previous"],
+                previous=None if value["previous"] is None else content_id(value["previous"]),
                 time=str(value["time"]),
                 author=str(value["author"]),
                 base=int(value["base"]),
-                search=value["search"],
+                search=None if value["search"] is None else str(value["search"]),
                 actions=tuple(_action(item) for item in value["actions"]),
             )
 
@@ -174,7 +174,7 @@ class Commit:
 def _action(value: Any) -> Action:
     match value["type"]:
         case "addModules":
-            return AddModules({str(key): int(size) for key, size in value["modules"].items()})
+            return AddModules({content_id(key): int(size) for key, size in value["modules"].items()})
         case "putRoute":
             return PutRoute(RouteSummary.from_json(value["route"]))
         case "removeRoute":
@@ -195,8 +195,8 @@ def _action(value: Any) -> Action:
             }
             return Restore(version=int(value["version"]), routes=routes)
         case "condemn":
-            return Condemn(tuple(map(str, value["ids"])))
+            return Condemn(tuple(map(content_id, value["ids"])))
         case "swept":
-            return Swept(tuple(map(str, value["ids"])))
+            return Swept(tuple(map(content_id, value["ids"])))
         case other:
             raise ValueError(f"unknown action {other!r}")

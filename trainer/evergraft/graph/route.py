@@ -116,9 +116,9 @@ class RouteSummary:
         """
         with reading("route summary"):
             return cls(
-                id=_id(value["id"]),
+                id=content_id(value["id"]),
                 task=_text(value["task"]),
-                parent=None if value["parent"] is None else _id(value["parent"]),
+                parent=None if value["parent"] is None else content_id(value["parent"]),
                 parent_task=None if value["parentTask"] is None else _text(value["parentTask"]),
                 layers=layers_from_json(value["layers"]),
                 parameters=_count(value["parameters"]),
@@ -198,7 +198,7 @@ class Route:
             return cls(
                 task=_text(value["task"]),
                 search=_text(value["search"]),
-                parent=None if value["parent"] is None else _id(value["parent"]),
+                parent=None if value["parent"] is None else content_id(value["parent"]),
                 generation=_count(value["generation"]),
                 slot=_count(value["slot"]),
                 layers=layers_from_json(value["layers"]),
@@ -237,10 +237,10 @@ def layers_from_json(value: Any) -> tuple[Layer, ...]:
             Layer(
                 name=_text(item["name"]),
                 kind=_text(item["kind"]),
-                module=_id(item["module"]),
+                module=content_id(item["module"]),
                 parameters=_count(item["parameters"]),
                 deltas=tuple(
-                    Delta(kind=_text(d["kind"]), module=_id(d["module"]), parameters=_count(d["parameters"]))
+                    Delta(kind=_text(d["kind"]), module=content_id(d["module"]), parameters=_count(d["parameters"]))
                     for d in item["deltas"]
                 ),
             )
@@ -277,7 +277,7 @@ class reading:  # noqa: N801 - reads as a statement: with reading("route"): …
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (KeyError, TypeError, ValueError, AttributeError)):
+        if isinstance(error, (KeyError, TypeError, ValueError, AttributeError, OverflowError)):
             raise IntegrityError(f"{self._what}: missing or wrong field: {error!r}") from None
 
 
@@ -287,7 +287,12 @@ def _text(value: Any) -> str:
     return value
 
 
-def _id(value: Any) -> str:
+def content_id(value: Any) -> str:
+    """The value itself, once it is known to be a content id.
+
+    Raises:
+        ValueError: it is none.
+    """
     if not isinstance(value, str) or not names.is_id(value):
         raise ValueError(f"expected a content id, got {value!r}")
     return value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -27,7 +27,7 @@ from evergraft.graph.commit import (
     Swept,
 )
 from evergraft.graph.route import RouteSummary, reading
-from evergraft.names import RunKey
+from evergraft.names import ROOT_TASK, RunKey
 
 NUM_SHARDS = 256
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -48,7 +48,7 @@ class TaskState:
     visibility: str = "Public"
     route: RouteSummary | None = None
     version: int = 0
-    sampled: Mapping[str, int] = _EMPTY
+    sampled: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form, as it stands in checkpoint shards."""
@@ -91,13 +91,15 @@ class Graph:
     """All tasks at `version`. `head` is the SHA-256 of that version's commit; -1 and None before the first.
 
     `condemned` ids may not be used by new commits; `swept` maps deleted ids to the version that deleted them.
+    `checkpoint` is the newest checkpoint that the reader knew of, -1 for none: a fact about the store, not the graph.
     """
 
     version: int = -1
     head: str | None = None
     shards: tuple[Shard, ...] = field(default=(_EMPTY,) * NUM_SHARDS, repr=False)
     condemned: frozenset[str] = frozenset()
-    swept: Mapping[str, int] = _EMPTY
+    swept: Mapping[str, int] = field(default_factory=dict)
+    checkpoint: int = field(default=-1, compare=False)
 
     def task(self, task: str) -> TaskState | None:
         """The state of one task, None if the graph never heard of it."""
@@ -184,19 +186,25 @@ def check(graph: Graph, actions: tuple[Action, ...], *, base: int) -> None:
     Raises:
         AlreadyCommittedError: the run is at or below the task's run key (fencing).
         RouteRemovedError: the run is at or below it and the route was removed.
-        ConflictError: a condemned or deleted module is used, or a private route is built upon.
+        ConflictError: a condemned or deleted blob is used, a private route is built upon, or the root is touched.
     """
     closed = {action.task for action in actions if isinstance(action, CloseSearch)}
     added = {module for action in actions if isinstance(action, AddModules) for module in action.modules}
     for action in actions:
         if isinstance(action, CloseSearch):
             check_run(graph, action.task, action.run)
+        elif isinstance(action, AddModules):
+            _check_blobs(graph, action.modules, base=base, what="commit")
         elif isinstance(action, PutRoute):
             if action.route.task not in closed and not action.route.is_root:
                 raise ConflictError(f"{action.route.task}: a route lands only with the search that it closes")
-            _check_modules(graph, action.route, base=base)
+            _check_route(graph, action.route, base=base)
             _check_lineage(graph, action.route, added)
+        elif isinstance(action, Restore):
+            _check_restore(graph, action)
         elif isinstance(action, RemoveRoute):
+            if action.task == ROOT_TASK:
+                raise ConflictError("root: the root's route stays; every route is built on it")
             state = graph.task(action.task)
             if state is None or state.route is None:
                 raise ConflictError(f"{action.task}: no route to remove at version {graph.version}")
@@ -221,18 +229,37 @@ def check_run(graph: Graph, task: str, run: RunKey) -> None:
     )
 
 
-def _check_modules(graph: Graph, route: RouteSummary, *, base: int) -> None:
-    for module in route.module_ids():
-        if module in graph.condemned:
-            raise ConflictError(f"{route.task}: module {module[:12]}… is condemned by gc; search again")
-        if graph.swept.get(module, -1) > base:
-            raise ConflictError(f"{route.task}: module {module[:12]}… was deleted since {base}; search again")
+def _check_route(graph: Graph, route: RouteSummary, *, base: int) -> None:
+    _check_blobs(graph, (route.id, *route.module_ids()), base=base, what=route.task)
+
+
+def _check_blobs(graph: Graph, ids: Iterable[str], *, base: int, what: str) -> None:
+    for blob in ids:
+        if blob in graph.condemned:
+            raise ConflictError(f"{what}: blob {blob[:12]}… is condemned by gc; search again")
+        if graph.swept.get(blob, -1) > base:
+            raise ConflictError(f"{what}: blob {blob[:12]}… was deleted since version {base}; search again")
+
+
+def _check_restore(graph: Graph, restore: Restore) -> None:
+    if restore.version > graph.version:
+        raise ConflictError(f"restore: version {restore.version} does not exist; the newest is {graph.version}")
+    for task, route in restore.routes.items():
+        if task == ROOT_TASK or (route is not None and route.task != task):
+            raise ConflictError(f"restore: {task}: only a task's own earlier route can be put back")
+        if route is not None:
+            _check_route(graph, route, base=restore.version)
 
 
 def _check_lineage(graph: Graph, route: RouteSummary, added: set[str]) -> None:
     """A route may share its parent's modules and nothing else, and never those of another task's private route."""
-    if route.parent_task is None:
+    if route.is_root:
+        standing = graph.task(route.task)
+        if standing is not None and standing.route is not None and standing.route.id != route.id:
+            raise ConflictError("root: a graph has one root, for ever; start another graph for another root")
         return
+    if route.parent_task is None or route.parent is None:
+        raise ConflictError(f"{route.task}: a route must name its parent, since lineage is what proves privacy")
     parent = graph.task(route.parent_task)
     if parent is None:
         raise ConflictError(f"{route.task}: its parent's task {route.parent_task} is not in the graph")

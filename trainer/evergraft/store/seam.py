@@ -69,7 +69,7 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        """Every object below `prefix`, ordered by key. Fresh: never from a cache."""
+        """Every object whose key begins with `prefix`, ordered by key. Fresh: never from a cache."""
         ...
 
     def delete(self, key: str) -> None:

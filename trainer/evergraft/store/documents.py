@@ -1,0 +1,36 @@
+"""Read and write JSON documents of a store: untrusted bytes in, checked objects out.
+
+Every stored document is a JSON object with a format number. Called by everything that reads or writes one; the
+size limit is checked before parsing, so that a planted document cannot exhaust memory in the parser.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from evergraft.errors import IntegrityError
+from evergraft.graph.route import check_format
+
+MAX_DOCUMENT_BYTES = 256 << 20
+
+
+def decode(data: bytes, *, what: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> dict[str, Any]:
+    """The JSON object in `data`, of a format this version reads.
+
+    Raises:
+        IntegrityError: too large, no JSON, no object, or without a format number.
+        FormatError: a newer format.
+    """
+    if len(data) > max_bytes:
+        raise IntegrityError(f"{what}: {len(data)} bytes, more than the {max_bytes} such a document may have")
+    try:
+        value = json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{what}: no JSON: {error}") from None
+    check_format(value, what=what)
+    return value  # type: ignore[no-any-return]  # check_format holds it to be an object
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not allowed")

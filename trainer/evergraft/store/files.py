@@ -1,0 +1,188 @@
+"""A store in a folder: ``file:///path``. Safe for many processes on one machine or one shared file system.
+
+An object appears whole or not at all: it is written to a hidden temporary file and synced, then linked (create) or
+renamed (overwrite) to its name, then the folder is synced. `os.link` is what makes a create atomic; who won is
+decided by reading the name back, because a link over a network may succeed and still report an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from evergraft.errors import (
+    NotFoundError,
+    PermissionDeniedError,
+    StoreError,
+    StoreFullError,
+    StoreUnavailableError,
+    UserError,
+)
+from evergraft.store.keys import check_key, check_prefix
+from evergraft.store.seam import Created, Entry, Landed, Lost, Unknown
+
+TEMPORARY = ".writing"
+"""The hidden folder of the root where objects are prepared. What a killed process leaves there is never listed."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR})
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.EMLINK})
+
+
+class FileStore:
+    """Objects as files below `root`, which is made when the first one is written."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    @property
+    def url(self) -> str:
+        """``file://`` and the folder."""
+        return f"file://{self._root}"
+
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises NotFoundError if there is none."""
+        path = self._path(key)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            self._refuse(error, path)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write or overwrite the object, atomically."""
+        path = self._path(key)
+        try:
+            with self._prepared(path, data) as prepared:
+                prepared.replace(path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            self._refuse(error, path, writing=True)
+
+    def put_if_absent(self, key: str, data: bytes) -> Created:
+        """Create the object unless its name is taken."""
+        path = self._path(key)
+        try:
+            with self._prepared(path, data) as prepared:
+                failure = _link(prepared, path)
+            outcome = self._decide(path, data, failure)
+            _sync_folder(path.parent)
+        except OSError as error:
+            self._refuse(error, path, writing=True)
+        return outcome
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        """Every object whose key begins with `prefix`, ordered by key."""
+        folder = self._root / check_prefix(prefix).rpartition("/")[0]
+        found: list[Entry] = []
+        for parent, folders, files in os.walk(folder):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in files:
+                path = Path(parent, name)
+                key = path.relative_to(self._root).as_posix()
+                if key.startswith(prefix) and not name.startswith("."):
+                    with contextlib.suppress(FileNotFoundError):  # deleted while we walked
+                        facts = path.stat()
+                        found.append(Entry(key=key, size=facts.st_size, modified=facts.st_mtime))
+        yield from sorted(found, key=lambda entry: entry.key)
+
+    def delete(self, key: str) -> None:
+        """Delete the object; deleting what is not there is no error."""
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                self._refuse(error, path)
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    @contextlib.contextmanager
+    def _prepared(self, path: Path, data: bytes) -> Iterator[Path]:
+        """A synced temporary file with `data` on the file system of `path`; gone again afterwards."""
+        folder = self._root / TEMPORARY
+        _make_folder(folder, self._root)
+        _make_folder(path.parent, self._root)
+        temporary = folder / uuid.uuid4().hex
+        try:
+            _write(temporary, data)
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _decide(self, path: Path, data: bytes, failure: OSError | None) -> Created:
+        """Landed or lost, by what the name holds now."""
+        try:
+            standing = path.read_bytes()
+        except FileNotFoundError:
+            if failure is None:  # created, and deleted by someone since
+                return Landed()
+            if failure.errno in _NO_LINKS:
+                raise UserError(
+                    f"{self.url}: this file system cannot make hard links ({failure.strerror}), so a graph on it "
+                    "could lose commits; use a local disk, NFS, or an object store"
+                ) from None
+            if failure.errno in _FULL | _DENIED:
+                raise failure from None
+            return Unknown(f"{self.url}: {failure}")
+        return Landed() if standing == data else Lost(standing)
+
+    def _refuse(self, error: OSError, path: Path, *, writing: bool = False) -> NoReturn:
+        if writing and error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+            raise UserError(f"{self.url}: {path} cannot be written, since a file stands where a folder is needed")
+        raise _translate(error, path) from error
+
+
+def _translate(error: OSError, path: Path) -> StoreError | PermissionDeniedError:
+    if error.errno in _ABSENT:
+        return NotFoundError(f"file://{path} does not exist")
+    if error.errno in _FULL:
+        return StoreFullError(f"file://{path}: no space left; free some and run again, nothing half-written remains")
+    if error.errno in _DENIED:
+        return PermissionDeniedError(f"file://{path}: {error.strerror}; give this user write access to the folder")
+    return StoreUnavailableError(f"file://{path}: {error.strerror or error}")
+
+
+def _link(source: Path, target: Path) -> OSError | None:
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        return error
+    return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_folder(folder: Path, root: Path) -> None:
+    """Make `folder`, and sync the parent of every folder made, so that a crash cannot lose the path to an object."""
+    if folder.is_dir():
+        return
+    if folder != root:
+        _make_folder(folder.parent, root)
+        folder.mkdir(exist_ok=True)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

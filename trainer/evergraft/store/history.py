@@ -1,0 +1,159 @@
+"""Reading the graph: any version, from the log and its checkpoints.
+
+Start from the newest checkpoint that is whole, gallop to HEAD, fold what lies between. The log has no gaps, so the
+first version that is absent is the end. Called by everything that reads a graph; writes nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Collection, Iterable, Iterator
+
+from evergraft import canonical, names
+from evergraft.errors import IntegrityError, NotAGraphError, NotFoundError, UserError
+from evergraft.graph.commit import Commit
+from evergraft.graph.state import Graph, TaskState, apply, shard_of
+from evergraft.store import documents, parallel
+from evergraft.store.checkpoints import EVERY, list_checkpoints, load_checkpoint
+from evergraft.store.hint import read_hint
+from evergraft.store.info import read_info
+from evergraft.store.seam import Store
+
+MAX_COMMIT_BYTES = 64 << 20
+MAX_WINDOW = 32
+"""Commits asked for at once while galloping: 1, 2, 4, … up to this."""
+
+PATIENCE = 4 * EVERY
+"""Commits folded before asking whether there is a checkpoint newer than the hint said."""
+
+_log = logging.getLogger(__name__)
+
+
+def read_graph(store: Store, version: int | None = None) -> Graph:
+    """The whole graph, as it is now or as it was at `version`.
+
+    Raises:
+        NotAGraphError: there is no graph here.
+        FormatError: written by a newer format.
+        UserError: `version` does not exist.
+        IntegrityError: the log is damaged.
+        StoreError: the store did not answer.
+    """
+    return _read(store, version=version, only=None)
+
+
+def read_task(store: Store, task: str, version: int | None = None) -> tuple[TaskState | None, int]:
+    """One task's state and the version it was read at; reads one shard of a checkpoint and the commits after it.
+
+    Raises as `read_graph` does.
+    """
+    graph = _read(store, version=version, only={shard_of(task)})
+    return graph.task(task), graph.version
+
+
+def refresh(store: Store, graph: Graph) -> Graph:
+    """The graph at HEAD: `graph` with the commits after it. One read if there are none.
+
+    Raises:
+        IntegrityError: the log is damaged.
+        StoreError: the store did not answer.
+    """
+    return _catch_up(store, graph, upto=None)
+
+
+def read_commits(store: Store, first: int = 0, last: int | None = None) -> Iterator[tuple[Commit, str]]:
+    """(commit, SHA-256 of its bytes) from version `first` to `last` or HEAD, in order; read several at once.
+
+    Raises:
+        IntegrityError, FormatError: a commit cannot be read.
+    """
+    for data in _gallop(store, first, last):
+        yield decode_commit(data), canonical.sha256(data)
+
+
+def decode_commit(data: bytes) -> Commit:
+    """Read the bytes of a log entry.
+
+    Raises:
+        IntegrityError: they are no commit.
+        FormatError: written by a newer format.
+    """
+    return Commit.from_json(documents.decode(data, what="commit", max_bytes=MAX_COMMIT_BYTES))
+
+
+def fold(graph: Graph, data: bytes) -> Graph:
+    """`graph` with the commit whose stored bytes are `data`.
+
+    Raises:
+        IntegrityError: no commit, or one that does not follow.
+    """
+    return apply(graph, decode_commit(data), digest=canonical.sha256(data))
+
+
+def _read(store: Store, *, version: int | None, only: Collection[int] | None) -> Graph:
+    read_info(store)
+    start = _start(store, _candidates(store, version), only=only)
+    graph = _catch_up(store, start, upto=version, at_most=PATIENCE)
+    if graph.version == start.version + PATIENCE:  # stopped on the way: the hint was old, or checkpoints are damaged
+        newer = _start(store, (found for found in _listed(store, version) if found > graph.version), only=only)
+        graph = _catch_up(store, max(graph, newer, key=lambda reached: reached.version), upto=version)
+    if graph.version < 0:
+        raise NotAGraphError(
+            f"{store.url}: the graph here was never finished being initialised; run evergraft graph init again"
+        )
+    if version is not None and graph.version != version:
+        raise UserError(f"{store.url}: version {version} does not exist; the newest is {graph.version}")
+    return graph
+
+
+def _start(store: Store, candidates: Iterable[int], *, only: Collection[int] | None) -> Graph:
+    """The first usable checkpoint, the empty graph if there is none."""
+    for version in candidates:
+        try:
+            return load_checkpoint(store, version, only=only)
+        except (IntegrityError, NotFoundError) as error:
+            _log.warning("%s: checkpoint %d cannot be used, an earlier one will do: %s", store.url, version, error)
+    return Graph()
+
+
+def _candidates(store: Store, at_most: int | None) -> Iterator[int]:
+    """Checkpoints to try, best first. Lists only when the hint does not lead to a recent one."""
+    hint = read_hint(store) if at_most is None else None
+    tried = -1
+    if hint is not None and 0 <= hint.version - hint.checkpoint <= 2 * EVERY:
+        if hint.checkpoint < 0:
+            return
+        tried = hint.checkpoint
+        yield tried
+    yield from (version for version in _listed(store, at_most) if version != tried)
+
+
+def _listed(store: Store, at_most: int | None) -> list[int]:
+    return [version for version in list_checkpoints(store) if at_most is None or version <= at_most]
+
+
+def _catch_up(store: Store, graph: Graph, *, upto: int | None, at_most: int | None = None) -> Graph:
+    """`graph` with the commits after it: to `upto` or HEAD, and no more than `at_most` of them."""
+    for data in itertools.islice(_gallop(store, graph.version + 1, upto), at_most):
+        graph = fold(graph, data)
+    return graph
+
+
+def _gallop(store: Store, first: int, last: int | None) -> Iterator[bytes]:
+    """The stored commits from `first` on, to `last` or the end; windows double, so HEAD is near found in few trips."""
+    window = 1
+    while last is None or first <= last:
+        stop = first + window if last is None else min(first + window, last + 1)
+        for data in parallel.each(lambda version: _commit_bytes(store, version), range(first, stop)):
+            if data is None:
+                return
+            yield data
+        first, window = stop, min(2 * window, MAX_WINDOW)
+
+
+def _commit_bytes(store: Store, version: int) -> bytes | None:
+    try:
+        return store.get(names.log_key(version))
+    except NotFoundError:
+        return None

@@ -1,0 +1,59 @@
+"""Open a store by its URL. The one place that knows which backend serves which scheme.
+
+Called by the command line, the worker and `evergraft.load`. Nothing is read or written yet: a wrong bucket or
+missing rights show with the first operation. fsspec and the clients are imported only for the schemes that need them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from evergraft.errors import UserError
+from evergraft.store.files import FileStore
+from evergraft.store.memory import MemoryStore
+from evergraft.store.options import StoreOptions
+from evergraft.store.seam import Store
+
+
+def open_store(url: str, options: StoreOptions | None = None) -> Store:
+    """The store at `url`: ``gs://bucket/path``, ``s3://bucket/path``, ``file:///path``, ``memory://name`` or a path.
+
+    Raises:
+        UserError: an unknown scheme, no bucket, credentials inside the URL, or a client that is not installed.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return FileStore(Path(url).expanduser())
+    match scheme.lower():
+        case "file":
+            return FileStore(_file_path(url))
+        case "memory":
+            return MemoryStore(rest.strip("/"))
+        case "gs" | "gcs" | "s3":
+            return _open_bucket(url, options or StoreOptions())
+        case _:
+            raise UserError(f"store: {url!r} has an unknown scheme; use gs://, s3://, file:// or a path")
+
+
+def _file_path(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise UserError(
+            f"store: {url!r} names a host; a file URL has three slashes: file:///{parts.netloc}{parts.path}"
+        )
+    return Path(unquote(parts.path))
+
+
+def _open_bucket(url: str, options: StoreOptions) -> Store:
+    from evergraft.store.objects import ObjectStore, gcs_client, s3_client
+
+    scheme, _, rest = url.partition("://")
+    bucket, _, path = rest.partition("/")
+    if "@" in bucket or "?" in rest:
+        raise UserError("store: credentials do not belong into the URL; use the environment or the store's options")
+    if not bucket:
+        raise UserError(f"store: {url!r} names no bucket")
+    client = s3_client(options) if scheme.lower() == "s3" else gcs_client(options)
+    name = "s3" if scheme.lower() == "s3" else "gs"
+    return ObjectStore(url=f"{name}://{bucket}/{path}".rstrip("/"), client=client, retry=options.retry)

@@ -1,0 +1,56 @@
+"""Documents of a search's folder: created once, the first stands; or overwritten, for beats and progress.
+
+Called by the search engine and the worker. The engine knows what the documents mean; here they are JSON objects
+with a format number, read with a size limit.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from evergraft import canonical
+from evergraft.errors import NotFoundError, StoreUnavailableError
+from evergraft.store import documents
+from evergraft.store.seam import Landed, Lost, Store
+
+MAX_BYTES = 64 << 20
+WRITE_ID = "writeId"
+"""The field of a create-only document that tells its writer; readers ignore it."""
+
+
+def put_json_if_absent(store: Store, key: str, value: dict[str, Any]) -> dict[str, Any]:
+    """Create the document unless one stands; the document that stands is returned, ours or the other's.
+
+    `value` gets the format number and a write id, unless it carries them, so that ours can be told from an equal one.
+
+    Raises:
+        StoreUnavailableError: not known whether it landed; asking again is safe.
+        IntegrityError, FormatError: the document that stands cannot be read.
+    """
+    ours = {"format": canonical.FORMAT, WRITE_ID: uuid.uuid4().hex, **value}
+    outcome = store.put_if_absent(key, canonical.dumps(ours))
+    if isinstance(outcome, Landed):
+        return ours
+    if isinstance(outcome, Lost):
+        return documents.decode(outcome.data, what=key, max_bytes=MAX_BYTES)
+    raise StoreUnavailableError(f"{store.url}: {key} may or may not be written ({outcome.reason}); run again")
+
+
+def put_json(store: Store, key: str, value: dict[str, Any]) -> None:
+    """Write or overwrite the document; `value` gets the format number."""
+    store.put(key, canonical.dumps({"format": canonical.FORMAT, **value}))
+
+
+def get_json(store: Store, key: str, what: str, *, max_bytes: int = MAX_BYTES) -> dict[str, Any] | None:
+    """The document, None if there is none. `what` names it in messages.
+
+    Raises:
+        IntegrityError: too large, or no JSON object with a format number.
+        FormatError: a newer format.
+    """
+    try:
+        data = store.get(key)
+    except NotFoundError:
+        return None
+    return documents.decode(data, what=f"{what} ({store.url}/{key})", max_bytes=max_bytes)
