@@ -115,7 +115,8 @@ def write_checkpoint(store: Store, graph: Graph) -> Graph:
     A newer checkpoint that someone else wrote meanwhile counts: if it is near enough, nothing is written.
     The graph is returned with `checkpoint` set to the newest known.
     """
-    assert graph.head is not None
+    head = graph.head
+    assert head is not None
     newest = next((version for version in list_checkpoints(store) if version <= graph.version), -1)
     graph = replace(graph, checkpoint=max(newest, graph.checkpoint))
     if not is_due(graph):
@@ -129,9 +130,7 @@ def write_checkpoint(store: Store, graph: Graph) -> Graph:
     unchanged = before.shards if before else (None,) * NUM_SHARDS
     shards = (canonical.sha256(encoded[n]) if n in encoded else unchanged[n] for n in range(NUM_SHARDS))
     gc = _encode_gc(graph) if graph.condemned or graph.swept else None
-    manifest = Manifest(
-        version=graph.version, head=graph.head, shards=tuple(shards), gc=canonical.sha256(gc) if gc else None
-    )
+    manifest = Manifest(version=graph.version, head=head, shards=tuple(shards), gc=canonical.sha256(gc) if gc else None)
     known = {*before.shards, before.gc} if before else set()
     blobs = [data for data in (*encoded.values(), gc) if data and canonical.sha256(data) not in known]
     parallel.each(lambda data: _create(store, names.shard_key(canonical.sha256(data)), data), blobs)

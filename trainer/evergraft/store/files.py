@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,6 +28,8 @@ from evergraft.store.seam import Created, Entry, Landed, Lost, Unknown
 
 TEMPORARY = ".writing"
 """The hidden folder of the root where objects are prepared. What a killed process leaves there is never listed."""
+
+FOLDER_TRIES = 4
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -56,25 +58,18 @@ class FileStore:
 
     def put(self, key: str, data: bytes) -> None:
         """Write or overwrite the object, atomically."""
-        path = self._path(key)
-        try:
-            with self._prepared(path, data) as prepared:
-                prepared.replace(path)
-            _sync_folder(path.parent)
-        except OSError as error:
-            self._refuse(error, path, writing=True)
+        self._place(self._path(key), data, os.replace)
 
     def put_if_absent(self, key: str, data: bytes) -> Created:
         """Create the object unless its name is taken."""
         path = self._path(key)
         try:
-            with self._prepared(path, data) as prepared:
-                failure = _link(prepared, path)
-            outcome = self._decide(path, data, failure)
-            _sync_folder(path.parent)
+            failure = self._place(path, data, _link)
+            return self._decide(path, data, failure)
+        except StoreUnavailableError as error:  # perhaps after the link: only trying again can tell
+            return Unknown(str(error))
         except OSError as error:
             self._refuse(error, path, writing=True)
-        return outcome
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """Every object whose key begins with `prefix`, ordered by key."""
@@ -96,12 +91,28 @@ class FileStore:
         path = self._path(key)
         try:
             path.unlink(missing_ok=True)
+            if path.parent != self._root:
+                with contextlib.suppress(OSError):  # not empty
+                    path.parent.rmdir()
         except OSError as error:
             if error.errno not in _ABSENT:
                 self._refuse(error, path)
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
+
+    def _place(self, path: Path, data: bytes, move: Callable[[Path, Path], OSError | None]) -> OSError | None:
+        """Prepare a file and `move` it to `path`; again if a concurrent delete took the emptied folder away."""
+        for attempt in range(FOLDER_TRIES):
+            try:
+                with self._prepared(path, data) as prepared:
+                    failure = move(prepared, path)
+                _sync_folder(path.parent)
+                return failure
+            except OSError as error:
+                if error.errno != errno.ENOENT or attempt + 1 == FOLDER_TRIES:
+                    self._refuse(error, path, writing=True)
+        raise AssertionError("the last attempt returns or raises")
 
     @contextlib.contextmanager
     def _prepared(self, path: Path, data: bytes) -> Iterator[Path]:
@@ -152,6 +163,8 @@ def _translate(error: OSError, path: Path) -> StoreError | PermissionDeniedError
 def _link(source: Path, target: Path) -> OSError | None:
     try:
         target.hardlink_to(source)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         return error
     return None

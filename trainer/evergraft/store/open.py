@@ -46,7 +46,8 @@ def _file_path(url: str) -> Path:
 
 
 def _open_bucket(url: str, options: StoreOptions) -> Store:
-    from evergraft.store.objects import ObjectStore, gcs_client, s3_client
+    from evergraft.store.clients import gcs_client, s3_client
+    from evergraft.store.objects import ObjectStore
 
     scheme, _, rest = url.partition("://")
     bucket, _, path = rest.partition("/")
