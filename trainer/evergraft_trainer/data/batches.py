@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from evergraft_trainer.data import augment
-from evergraft_trainer.data.augment import Augmentation
+from evergraft_trainer.data.augment import NONE, Augmentation
 from evergraft_trainer.data.order import Slice, slices
 from evergraft_trainer.data.preprocessing import Preprocessing, normalise, stack
 
@@ -113,14 +113,15 @@ def _train_images(
     split: Images, cut: Slice, seed: int, augmentation: Augmentation, preprocessing: Preprocessing
 ) -> torch.Tensor:
     images = [split.image(index) for index in cut.indices.tolist()]
+    if augmentation == NONE:
+        return normalise(stack(images, preprocessing), preprocessing)
     drawn = [
         augment.draw(augmentation, seed, epoch, index, image.shape[0], image.shape[1])
         for epoch, index, image in zip(cut.epochs.tolist(), cut.indices.tolist(), images, strict=True)
     ]
     if not augmentation.moves_pixels:
-        pixels = stack(images, preprocessing)
         flips = torch.tensor([params.flip for params in drawn])
-        return normalise(_flip(pixels, flips), preprocessing)
+        return normalise(_flip(stack(images, preprocessing), flips), preprocessing)
     size = preprocessing.image_size
     pixels = torch.empty((len(images), preprocessing.channels, size, size), dtype=torch.uint8)
     for row, image, params in zip(pixels, images, drawn, strict=True):

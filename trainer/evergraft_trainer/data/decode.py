@@ -21,7 +21,9 @@ MAX_PIXELS: Final = 64_000_000
 MAX_ENCODED_BYTES: Final = 512 << 20
 """Largest encoded image accepted: an uncompressed one of MAX_PIXELS in 16-bit RGB, and some."""
 
-FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS: Final = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
+"""Tried in this order: the first five are loaded with Pillow itself, the others when one of them is met."""
+
 _ALPHA: Final = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -51,6 +53,18 @@ def decode(data: bytes, *, where: str) -> NDArray[np.uint8]:
         raise _too_large(where) from None
     except Exception as error:  # noqa: BLE001 - decoders of broken bytes raise anything
         raise UnreadableImageError(f"{type(error).__name__}: {error}".replace("\n", " ")[:200]) from None
+
+
+def decode_image(data: bytes, *, where: str) -> NDArray[np.uint8]:
+    """As `decode`, for one image that a person names: the error names it too.
+
+    Raises:
+        DataError: the bytes cannot be decoded or are too large an image.
+    """
+    try:
+        return decode(data, where=where)
+    except UnreadableImageError as error:
+        raise DataError(f"{where}: no readable image: {error}; save it as PNG or JPEG") from None
 
 
 def check_size(height: int, width: int, *, where: str) -> None:

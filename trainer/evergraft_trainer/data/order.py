@@ -51,8 +51,12 @@ def slices(*, seed: int, count: int, batch_size: int, start: int, stop: int) -> 
     """
     if count < 1 or batch_size < 1 or start < 0 or start % batch_size:
         raise ValueError(f"cannot cut batches of {batch_size} from {count} samples starting at {start}")
+    return _cut(seed, count, batch_size, range(start, stop - batch_size + 1, batch_size))
+
+
+def _cut(seed: int, count: int, batch_size: int, begins: range) -> Iterator[Slice]:
     length = epoch_samples(count, batch_size)
-    for begin in range(start, stop - batch_size + 1, batch_size):
+    for begin in begins:
         positions = np.arange(begin, begin + batch_size, dtype=np.int64)
         epochs = positions // length
         indices = np.empty(batch_size, dtype=np.int64)
