@@ -67,7 +67,7 @@ class Device:
             torch.cuda.empty_cache()
 
 
-def open_device(kind: DeviceKind) -> Device:
+def open_device(kind: str) -> Device:
     """Open a device of this kind.
 
     Raises:

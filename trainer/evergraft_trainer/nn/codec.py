@@ -69,6 +69,22 @@ def network(module: Module, *, where: str, delta: bool = False) -> nn.Module:
     return filled.requires_grad_(False).eval()
 
 
+def check(module: Module, *, where: str, delta: bool = False) -> None:
+    """Check kind, config and shapes of a stored module, without taking memory.
+
+    Raises:
+        IntegrityError: as `network`.
+    """
+    _check_tensors(
+        module, kind_of(module.kind, where=where, delta=delta).skeleton(module.config, where=where), where=where
+    )
+
+
+def names_of(kind: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tensors a layer of this kind and config has."""
+    return tuple(kind_of(kind, where=kind).shapes(config))
+
+
 def module(kind: str, config: Mapping[str, Any], network: nn.Module, *, where: str, delta: bool = False) -> Module:
     """The stored form of a network (or of a part of one with the same tensor names): the inverse of `network`."""
     names = kind_of(kind, where=where, delta=delta).skeleton(config, where=where).state_dict()

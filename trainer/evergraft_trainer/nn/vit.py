@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from evergraft.errors import IntegrityError
 from evergraft_trainer.nn.adapter import Adapter, initialise_adapter
@@ -99,11 +100,12 @@ class EncoderBlock(nn.Module):
         batch, tokens, width = x.shape
         query, key, value = _project(self.qkv, x.transpose(0, 1), lora, "qkv").chunk(3, dim=-1)
         split = (tokens, batch, self.heads, width // self.heads)
-        mixed = functional.scaled_dot_product_attention(
-            query.view(split).permute(1, 2, 0, 3),
-            key.view(split).permute(1, 2, 0, 3),
-            value.view(split).permute(1, 2, 0, 3),
-        )
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION if x.device.type == "cpu" else SDPBackend.MATH):
+            mixed = functional.scaled_dot_product_attention(
+                query.view(split).permute(1, 2, 0, 3),
+                key.view(split).permute(1, 2, 0, 3),
+                value.view(split).permute(1, 2, 0, 3),
+            )
         rows = mixed.permute(2, 0, 1, 3).reshape(tokens * batch, width)
         return _project(self.out_proj, rows, lora, "out_proj").view(tokens, batch, width).transpose(0, 1)
 
