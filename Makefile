@@ -1,0 +1,54 @@
+# The same commands for people, the README and .ci/run. `make help` lists them.
+# Each works on a fresh clone by itself: it makes .venv and whatever else it needs, once.
+
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DEMO   := demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast test-long check format bench-training bench-store clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found; set PYTHON to a Python 3.11 or newer" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable '.[trainer,operator,gcs,s3]' --group dev
+	@touch $@
+
+demo: $(STAMP) ## Prepare real data, train a stream of tasks into one graph, show that nothing was forgotten
+	$(BIN)/python examples/demo/prepare.py $(DEMO)/data
+	$(BIN)/evergraft run examples/demo --graph $(DEMO)/graph --threads 2
+	$(BIN)/python examples/demo/summary.py $(DEMO)/graph --out $(DEMO)/results.json
+
+test: $(STAMP) ## Run every test
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
+
+test-fast: $(STAMP) ## Run the tests that need no server and no long training (under 60 s)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not server" tests
+
+test-long: $(STAMP) ## Run every test, the long ones at full size
+	EVERGRAFT_TEST_LONG=1 $(BIN)/python -m pytest -n 2 --dist loadgroup tests
+
+check: $(STAMP) ## Format, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-training: $(STAMP) ## Time the training loop beside a plain PyTorch loop
+	$(BIN)/python tests/bench/training/loop.py
+
+bench-store: $(STAMP) ## Measure what a commit costs as the graph grows
+	$(BIN)/python tests/bench/store/commit_cost.py
+
+clean: ## Remove the virtual environment and the demo
+	rm -rf $(VENV) $(DEMO)

@@ -1,0 +1,55 @@
+"""The command line: `evergraft <command>`. One small file per command; this one only finds and runs them.
+
+Errors of ``evergraft.errors`` print as one message and end with their exit code; anything else is a bug and shows
+its traceback. Commands import what is heavy when they run, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import evergraft
+from evergraft.cli import data, explain, export, graph, plan, predict, run
+from evergraft.errors import EvergraftError
+
+COMMANDS = (run, plan, predict, explain, export, data, graph)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. With `argv` None, the process's own arguments."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.run is None:
+        args.parser.print_help()
+        return 64
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except EvergraftError as error:
+        print(f"evergraft: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("evergraft: stopped; the same command goes on where this one was", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; do not fail again while the interpreter closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line, with every command and flag."""
+    parser = argparse.ArgumentParser(
+        prog="evergraft",
+        description="Train tasks one after another into one growing graph; nothing learned is ever changed.",
+    )
+    parser.add_argument("--version", action="version", version=f"evergraft {evergraft.__version__}")
+    parser.set_defaults(run=None, parser=parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(commands)
+    return parser

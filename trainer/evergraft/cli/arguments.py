@@ -1,0 +1,85 @@
+"""Arguments and output that commands share: the graph's URL, ``--version``, ``--json``, tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from evergraft.errors import UserError
+
+if TYPE_CHECKING:
+    from evergraft.store.seam import Store
+
+Subparsers = Any
+"""What ``add_subparsers`` returns; argparse keeps its type private."""
+
+
+def command(
+    commands: Subparsers,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    summary: str,
+    epilog: str | None = None,
+) -> argparse.ArgumentParser:
+    """Add a command that `run` carries out; every command has ``--json``."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=epilog
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def graph_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the graph's URL as the first argument."""
+    parser.add_argument("url", metavar="GRAPH", help="URL or folder of the graph: gs://…, s3://…, ./graph")
+
+
+def version_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--version N``."""
+    parser.add_argument("--version", type=int, metavar="N", help="read the graph as it was at this version")
+
+
+def open_store(url: str) -> Store:
+    """The store at `url`, with the options that the environment gives."""
+    from evergraft.store.open import open_store as open_url
+
+    return open_url(url)
+
+
+def task_id(name: str, *, namespace: str = "default") -> str:
+    """A task as people write it: ``name`` means ``default/name``; an id with a slash, or ``root``, stands as it is."""
+    from evergraft.names import ROOT_TASK
+
+    if not name:
+        raise UserError("TASK: an empty name; give a task id such as default/digits")
+    return name if "/" in name or name == ROOT_TASK else f"{namespace}/{name}"
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    print()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table that fits the terminal; plain columns where there is none. Numbers align right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(columns):
+        numeric = bool(cells) and all(row[index][:1] in "0123456789.-+" for row in cells if row[index])
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)

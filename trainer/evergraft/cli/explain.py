@@ -1,0 +1,63 @@
+"""`evergraft explain`: why a task's route is what it is: its parent, the reason, what was changed, the figures."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from evergraft.cli.arguments import (
+    Subparsers,
+    command,
+    graph_argument,
+    open_store,
+    print_json,
+    version_argument,
+)
+from evergraft.cli.arguments import task_id as as_task_id
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command."""
+    parser = command(commands, "explain", run, summary="say why a task's route has this parent, with the figures")
+    graph_argument(parser)
+    parser.add_argument("task", metavar="TASK", help="the task, such as digits or vision/cifar10")
+    version_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry it out."""
+    from evergraft.cli.graph import serving_route
+    from evergraft.store import blobs
+
+    store = open_store(args.url)
+    summary, version = serving_route(store, as_task_id(args.task), version=args.version)
+    route = blobs.get_route(store, summary.id)
+    facts: dict[str, Any] = {
+        "task": route.task,
+        "version": version,
+        "route": summary.id,
+        "parent": summary.parent_task,
+        "parentRoute": summary.parent,
+        "reason": route.transfer.get("reason", ""),
+        "candidate": {"generation": route.generation, "slot": route.slot},
+        "quality": route.metrics.get("quality"),
+        "qualities": route.metrics.get("qualities"),
+        "score": route.metrics.get("score"),
+        "testQuality": route.metrics.get("testQuality"),
+        "samples": route.samples_seen,
+        "seconds": route.seconds,
+        "parameters": dict(route.parameters),
+        "mutations": list(route.mutations),
+        "hyperparameters": dict(route.hyperparameters),
+        "transfer": dict(route.transfer),
+    }
+    if args.json:
+        print_json(facts)
+        return 0
+    for name in ("task", "version", "parent", "reason", "quality", "qualities", "testQuality", "score", "samples"):
+        print(f"{name:<13} {facts[name]}")
+    for name in ("parameters", "hyperparameters"):
+        print(f"{name:<13} {', '.join(f'{key} {value}' for key, value in facts[name].items())}")
+    for mutation in facts["mutations"]:
+        print(f"{'mutation':<13} {mutation}")
+    return 0

@@ -1,0 +1,76 @@
+"""How a run tells what happens: a bar per task on a terminal, one line an event elsewhere, JSON events on request."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from evergraft.search.events import Emit
+
+
+@contextmanager
+def reporter(*, as_json: bool) -> Iterator[Emit]:
+    """An event receiver for this process's standard error (bars, lines) or, with `as_json`, JSON lines there."""
+    if as_json:
+        yield _emit_json
+    elif sys.stderr.isatty():
+        with _bars() as emit:
+            yield emit
+    else:
+        yield _emit_line
+
+
+def _emit_json(name: str, fields: Mapping[str, Any]) -> None:
+    print(json.dumps({"event": name, **fields}), file=sys.stderr, flush=True)
+
+
+def _emit_line(name: str, fields: Mapping[str, Any]) -> None:
+    if name == "step":
+        return
+    task = fields.get("task", "")
+    rest = ", ".join(f"{key} {_short(value)}" for key, value in fields.items() if key != "task")
+    print(f"{task or 'run'}: {name}{': ' if rest else ''}{rest}", file=sys.stderr, flush=True)
+
+
+def _short(value: object) -> object:
+    return f"{value:.4f}" if isinstance(value, float) else value
+
+
+@contextmanager
+def _bars() -> Iterator[Emit]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    rows: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def emit(name: str, fields: Mapping[str, Any]) -> None:
+            task = fields.get("task")
+            if task is None:
+                progress.console.print(f"{name}: " + ", ".join(f"{k} {_short(v)}" for k, v in fields.items()))
+            elif name == "search":
+                rows[task] = progress.add_task(task, total=fields["samples"], note="")
+            elif task in rows:
+                _update(progress, rows[task], name, fields)
+
+        yield emit
+
+
+def _update(progress: Any, row: Any, name: str, fields: Mapping[str, Any]) -> None:
+    if name == "step":
+        progress.update(row, completed=fields["samples"])
+    elif name == "validation":
+        progress.update(row, note=f"quality {fields['quality']:.4f}")
+    elif name == "done":
+        progress.update(row, note=f"{fields['outcome']}: {fields['reason'][:60]}")
+        progress.stop_task(row)

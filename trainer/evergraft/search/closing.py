@@ -1,0 +1,155 @@
+"""The document that closes a search: the whole route of the winner, ready for the commit to copy.
+
+It is written create-only before the commit, so that whoever commits, commits the same. Called by the engine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from evergraft import canonical, names
+from evergraft.errors import IntegrityError
+from evergraft.graph.bundle import decode_bundle, encode_bundle
+from evergraft.graph.route import Route, RouteSummary
+from evergraft.search.folder import Folder
+from evergraft.search.score import accounted_parameters, score
+from evergraft.search.values import CandidatePlan, SlotRef, View
+from evergraft.store import blobs
+
+if TYPE_CHECKING:
+    from evergraft.search.engine import Answers
+
+
+def without_route(view: View, *, outcome: str, reason: str) -> dict[str, Any]:
+    """The closing document of a search that commits no route."""
+    return {
+        "format": canonical.FORMAT,
+        "outcome": outcome,
+        "reason": reason,
+        "route": None,
+        "sampled": sampled(view),
+    }
+
+
+def with_route(view: View, *, winner: SlotRef, search: str, reason: str, answers: Answers) -> dict[str, Any]:
+    """The closing document that commits `winner`."""
+    plan = view.history[winner.generation].plan.candidates[winner.slot]
+    result = view.history[winner.generation].results[winner.slot]
+    parent = parent_of(view, plan)
+    new = sorted({module for layer in result.layers for module, _ in layer.modules()} - set(parent.module_ids()))
+    sizes = {module: size for layer in result.layers for module, size in layer.modules()}
+    samples = trained_samples(view, winner)
+    own_score = score(view, result.layers, quality=result.quality, flops=result.flops)
+    route = Route(
+        task=view.spec.task,
+        search=search,
+        parent=parent.id,
+        generation=winner.generation,
+        slot=winner.slot,
+        layers=result.layers,
+        labels=answers.labels,
+        preprocessing=result.preprocessing,
+        hyperparameters=plan.hyperparameters,
+        mutations=plan.mutations,
+        metrics={
+            "quality": result.quality,
+            "score": own_score,
+            "testQuality": answers.test["quality"] if answers.test else None,
+            "logLoss": result.metrics.get("logLoss"),
+            "confusion": result.metrics.get("confusion"),
+            "qualities": result.metrics.get("qualities"),
+            "test": dict(answers.test) if answers.test else None,
+        },
+        parameters={
+            "total": result.parameters,
+            "added": sum(sizes[module] for module in new),
+            "accounted": accounted_parameters(view, result.layers),
+        },
+        flops=result.flops,
+        samples_seen=samples,
+        seconds=result.seconds,
+        profile=result.profile,
+        golden=answers.golden,
+        transfer={"parentTask": parent.task, "reason": plan.reason or reason},
+    )
+    return {
+        "format": canonical.FORMAT,
+        "outcome": "committed",
+        "reason": reason,
+        "route": route.to_json(),
+        "summary": summarise(route, parent=parent, visibility=view.spec.visibility).to_json(),
+        "modules": new,
+        "weights": {
+            "generation": winner.generation,
+            "slot": winner.slot,
+            "carry": plan.optimizer == "carry",
+            **result.weights["best"],
+        },
+        "sampled": sampled(view),
+    }
+
+
+def summarise(route: Route, *, parent: RouteSummary, visibility: str) -> RouteSummary:
+    """What planning needs of `route`, a child of `parent`."""
+    return RouteSummary(
+        id=canonical.sha256(route.encode()),
+        task=route.task,
+        parent=parent.id,
+        parent_task=parent.task,
+        layers=route.layers,
+        parameters=int(route.parameters["total"]),
+        added=int(route.parameters["added"]),
+        flops=route.flops,
+        quality=float(route.metrics["quality"]),
+        samples=route.samples_seen,
+        lineage_samples=parent.lineage_samples + route.samples_seen,
+        depth=parent.depth + 1,
+        hyperparameters=route.hyperparameters,
+        visibility=visibility,
+    )
+
+
+def parent_of(view: View, plan: CandidatePlan) -> RouteSummary:
+    """The committed route that a candidate descends from, through earlier candidates of this search if need be."""
+    while isinstance(plan.start, SlotRef):
+        plan = view.history[plan.start.generation].plan.candidates[plan.start.slot]
+    return next(route.summary for route in view.routes if route.summary.id == plan.start)
+
+
+def trained_samples(view: View, ref: SlotRef) -> int:
+    """Samples trained by a candidate and by the earlier candidates it descends from."""
+    plan = view.history[ref.generation].plan.candidates[ref.slot]
+    samples = view.history[ref.generation].results[ref.slot].samples
+    return samples + (trained_samples(view, plan.start) if isinstance(plan.start, SlotRef) else 0)
+
+
+def sampled(view: View) -> dict[str, int]:
+    """How often each route was drawn as a parent for this task, this search included."""
+    counts = Counter({route.summary.id: route.sampled for route in view.routes if route.sampled})
+    for record in view.history:
+        counts.update(record.plan.sampled)
+    return dict(sorted(counts.items()))
+
+
+def upload(folder: Folder, final: Mapping[str, Any]) -> dict[str, int]:
+    """Make the winner's new modules objects of the graph; returns their sizes in bytes by id.
+
+    Raises:
+        IntegrityError: the candidate's weights are not those that the closing document names.
+    """
+    weights = final["weights"]
+    ref = SlotRef(generation=int(weights["generation"]), slot=int(weights["slot"]))
+    bundle = decode_bundle(
+        folder.object(ref, str(weights["object"])), sha256=str(weights["sha256"]), where=f"searches/{folder.search}"
+    )
+    missing = [module for module in final["modules"] if module not in bundle]
+    if missing:
+        raise IntegrityError(f"searches/{folder.search}: the winner's weights lack module {missing[0][:12]}…")
+    for module in final["modules"]:
+        blobs.put_module(folder.store, bundle[module])
+    if weights["carry"]:
+        state = encode_bundle([module for module in bundle.values() if module.kind == "optimizer"])
+        folder.store.put_if_absent(names.optimizer_key(str(final["summary"]["id"])), state)
+    return {module: bundle[module].num_bytes for module in final["modules"]}

@@ -1,0 +1,253 @@
+"""The engine: runs one search of one task from its base version to a commit, resuming from whatever is written.
+
+What it decides comes from the strategy, a pure function of the view; what it does is written to the search's
+folder first, create-only, so that a worker that starts again finds every decision made. Training is behind the
+`Trainer` seam: the core knows no torch. Called by local runs and workers.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import evergraft
+from evergraft import canonical, names
+from evergraft.api.resolved import ResolvedTask
+from evergraft.errors import AlreadyCommittedError, ConflictError, UserError
+from evergraft.graph.commit import Action, AddModules, CloseSearch, PutRoute
+from evergraft.graph.route import Route, RouteSummary
+from evergraft.graph.state import Graph, check_run
+from evergraft.names import RunKey
+from evergraft.search import closing
+from evergraft.search.events import Emit
+from evergraft.search.folder import Folder
+from evergraft.search.strategies import get as get_strategy
+from evergraft.search.validate import check_plan
+from evergraft.search.values import (
+    CandidatePlan,
+    Finish,
+    Generation,
+    GenerationRecord,
+    Reference,
+    SlotRef,
+    SlotResult,
+    TaskFacts,
+    View,
+)
+from evergraft.search.view import build_view
+from evergraft.store import blobs, log
+from evergraft.store.seam import Store
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the trainer measures once, for the winner: golden answers and the metrics of the test split."""
+
+    labels: tuple[str, ...]
+    golden: Mapping[str, Any]
+    test: Mapping[str, Any] | None
+
+
+class Trainer(Protocol):
+    """Whoever trains: torch in production, arithmetic in the test kit."""
+
+    def open(self, pinned: Mapping[str, Any] | None) -> tuple[TaskFacts, Mapping[str, Any]]:
+        """Check the data, against ``data.json`` if it is pinned; returns the facts and what ``data.json`` holds."""
+        ...
+
+    def train(self, ref: SlotRef, plan: CandidatePlan) -> SlotResult:
+        """Train and score one candidate, resuming from its saved state if there is one."""
+        ...
+
+    def conclude(self, ref: SlotRef, result: SlotResult) -> Answers:
+        """Golden answers and test metrics of the winner."""
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run of one task, as asked for."""
+
+    spec: ResolvedTask
+    run: RunKey
+    task_hash: str
+    spec_hash: str
+
+    @property
+    def search(self) -> str:
+        """The id of its search."""
+        return names.search_id(self.spec.task, self.run)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a search ended: committed, kept, none, failed; or already, when HEAD had closed this run before."""
+
+    kind: str
+    version: int
+    route: RouteSummary | None
+    reason: str
+
+
+def run_search(
+    store: Store, graph: Graph, *, request: Request, make_trainer: Callable[[Folder, ResolvedTask], Trainer], emit: Emit
+) -> tuple[Outcome, Graph]:
+    """Run, or go on with, one search; returns how it ended and the graph after it.
+
+    Raises:
+        ConflictError: the run key is closed with another task hash, or HEAD forbids the commit.
+        DataError, StoreError, …: from the trainer and the store; the search stays open.
+    """
+    standing = _standing(graph, request)
+    if standing is not None:
+        return standing, graph
+    folder = Folder(store=store, search=request.search)
+    header = _open(folder, graph, request)
+    spec = ResolvedTask.from_json(header["spec"])
+    base = graph if header["base"] == graph.version else log.read_graph(store, version=int(header["base"]))
+    final = folder.final()
+    if final is None:
+        trainer = make_trainer(folder, spec)
+        final = folder.put_final(_search(folder, base, spec=spec, trainer=trainer, emit=emit))
+    emit("committing", {"task": spec.task, "outcome": final["outcome"]})
+    return _commit(folder, graph, request=request, base=base.version, final=final)
+
+
+def _standing(graph: Graph, request: Request) -> Outcome | None:
+    """How HEAD says this run ended, None if it is still to be done."""
+    try:
+        check_run(graph, request.spec.task, request.run)
+    except AlreadyCommittedError as error:
+        state = graph.task(request.spec.task)
+        assert state is not None
+        if state.run == request.run and state.task_hash != request.task_hash:
+            raise ConflictError(
+                f"{request.spec.task}: run {request.run} is committed with another metric, dataset or search; "
+                f"raise spec.iteration to {request.run.iteration + 1} to train it again"
+            ) from None
+        return Outcome(kind="already", version=graph.version, route=state.route, reason=str(error))
+    return None
+
+
+def _open(folder: Folder, graph: Graph, request: Request) -> dict[str, Any]:
+    """``search.json`` as it stands; ours unless an earlier worker wrote it."""
+    strategy = get_strategy(request.spec.search.strategy)
+    header = folder.open(
+        {
+            "format": canonical.FORMAT,
+            "id": uuid.uuid4().hex,
+            "search": folder.search,
+            "task": request.spec.task,
+            "run": str(request.run),
+            "spec": request.spec.to_json(),
+            "specHash": request.spec_hash,
+            "taskHash": request.task_hash,
+            "base": graph.version,
+            "strategy": {"name": strategy.name, "version": strategy.version},
+            "trainer": evergraft.__version__,
+        }
+    )
+    if header["taskHash"] != request.task_hash:
+        raise ConflictError(
+            f"{request.spec.task}: its open search {folder.search} was started with another metric, dataset or "
+            f"search; put the spec back, or raise spec.iteration"
+        )
+    if header["trainer"] != evergraft.__version__ or header["strategy"]["version"] != strategy.version:
+        raise UserError(
+            f"{request.spec.task}: ImageVersion: its open search was started by evergraft {header['trainer']}, "
+            f"this is {evergraft.__version__}; finish it with that version"
+        )
+    return header
+
+
+def _search(folder: Folder, base: Graph, *, spec: ResolvedTask, trainer: Trainer, emit: Emit) -> dict[str, Any]:
+    """Generations until the strategy finishes; returns the closing document."""
+    facts, manifest = _facts(folder, trainer)
+    emit("data", {"task": spec.task, "labels": len(facts.labels), **manifest.get("counts", {})})
+    info = log.read_info(folder.store)
+    reference = Reference(parameters=info.reference_parameters, flops=info.reference_flops)
+    view = build_view(base, spec=spec, facts=facts, reference=reference)
+    strategy = get_strategy(spec.search.strategy)
+    while True:
+        plan = strategy.next(view)
+        check_plan(view, plan)
+        if isinstance(plan, Finish):
+            break
+        results = _train(folder, view, plan, trainer=trainer, emit=emit)
+        view = replace(view, history=(*view.history, GenerationRecord(plan=plan, results=results)))
+        failed = next((result.failed for result in results if result.failed), None)
+        if failed and spec.search.failed_candidates == "Fail":
+            return closing.without_route(view, outcome="failed", reason=f"CandidateCrashes: {failed}")
+    return _conclude(view, plan, folder=folder, trainer=trainer)
+
+
+def _facts(folder: Folder, trainer: Trainer) -> tuple[TaskFacts, Mapping[str, Any]]:
+    pinned = folder.manifest()
+    facts, manifest = trainer.open(pinned)
+    if pinned is None:
+        stands = folder.pin(manifest)
+        if {**manifest, **stands} != stands:
+            facts, manifest = trainer.open(stands)
+    return facts, manifest
+
+
+def _train(folder: Folder, view: View, plan: Generation, *, trainer: Trainer, emit: Emit) -> tuple[SlotResult, ...]:
+    """Results of every slot of a generation, trained in slot order unless already there."""
+    generation = len(view.history)
+    emit("generation", {"task": view.spec.task, "generation": generation, "candidates": len(plan.candidates)})
+    results = []
+    for slot, candidate in enumerate(plan.candidates):
+        ref = SlotRef(generation=generation, slot=slot)
+        result = folder.result(ref)
+        if result is None:
+            emit("slot", {"task": view.spec.task, "generation": generation, "slot": slot, "samples": candidate.samples})
+            result = folder.put_result(ref, trainer.train(ref, candidate))
+        emit("result", {"task": view.spec.task, "generation": generation, "slot": slot, "quality": result.quality})
+        results.append(result)
+    return tuple(results)
+
+
+def _conclude(view: View, finish: Finish, *, folder: Folder, trainer: Trainer) -> dict[str, Any]:
+    if finish.winner is None:
+        outcome = "kept" if finish.outcome == "keep" else "none"
+        return closing.without_route(view, outcome=outcome, reason=finish.reason)
+    record = view.history[finish.winner.generation]
+    answers = trainer.conclude(finish.winner, record.results[finish.winner.slot])
+    return closing.with_route(view, winner=finish.winner, search=folder.search, reason=finish.reason, answers=answers)
+
+
+def _commit(
+    folder: Folder, graph: Graph, *, request: Request, base: int, final: Mapping[str, Any]
+) -> tuple[Outcome, Graph]:
+    """Upload what the closing document names, then close the search in one commit."""
+    actions: list[Action] = []
+    summary: RouteSummary | None = None
+    if final["route"] is not None:
+        route = Route.from_json(final["route"])
+        sizes = closing.upload(folder, final)
+        summary = RouteSummary.from_json(final["summary"])
+        blobs.put_route(folder.store, route)
+        actions = [AddModules(sizes), PutRoute(summary)]
+    actions.append(
+        CloseSearch(
+            task=request.spec.task,
+            run=request.run,
+            search=folder.search,
+            task_hash=request.task_hash,
+            outcome=str(final["outcome"]),
+            visibility=request.spec.visibility,
+            sampled={str(route): int(count) for route, count in final["sampled"].items()},
+        )
+    )
+    after, commit = log.commit(
+        folder.store,
+        graph,
+        actions=tuple(actions),
+        base=base,
+        author=f"evergraft {evergraft.__version__}",
+        search=folder.search,
+    )
+    outcome = Outcome(kind=str(final["outcome"]), version=commit.version, route=summary, reason=str(final["reason"]))
+    return outcome, after

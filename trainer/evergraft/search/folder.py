@@ -1,0 +1,81 @@
+"""The folder of one running search: every document in it has one reader and one writer here.
+
+Layout and rules are in docs/concepts.md. Everything but states and weights is create-only: the first write stands,
+so a worker that comes second takes over what the first one decided. Called by the engine and the trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from evergraft import names
+from evergraft.errors import IntegrityError
+from evergraft.search.values import SlotRef, SlotResult
+from evergraft.store.seam import Store
+from evergraft.store.searches import get_json, put_json_if_absent
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of search `search` in `store`."""
+
+    store: Store
+    search: str
+
+    def open(self, header: Mapping[str, Any]) -> dict[str, Any]:
+        """Write ``search.json`` unless it exists; returns the one that stands."""
+        return put_json_if_absent(self.store, names.search_key(self.search, "search.json"), dict(header))
+
+    def header(self) -> dict[str, Any] | None:
+        """``search.json``, None before the search was opened."""
+        return get_json(self.store, names.search_key(self.search, "search.json"), what="search.json")
+
+    def manifest(self) -> dict[str, Any] | None:
+        """``data.json``, None before a worker has checked the data."""
+        return get_json(self.store, names.search_key(self.search, "data.json"), what="data.json")
+
+    def pin(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Write ``data.json`` unless it exists; returns the one that stands."""
+        return put_json_if_absent(self.store, names.search_key(self.search, "data.json"), dict(manifest))
+
+    def result(self, ref: SlotRef) -> SlotResult | None:
+        """The result of a slot, None while it has none."""
+        key = self._slot(ref, "result.json")
+        value = get_json(self.store, key, what=key)
+        return SlotResult.from_json(value) if value is not None else None
+
+    def put_result(self, ref: SlotRef, result: SlotResult) -> SlotResult:
+        """Write a slot's result unless it has one; returns the one that stands."""
+        return SlotResult.from_json(put_json_if_absent(self.store, self._slot(ref, "result.json"), result.to_json()))
+
+    def state(self, ref: SlotRef, claim: int) -> dict[str, Any] | None:
+        """The newest saved state of a claim on a slot, None before its first validation."""
+        key = self._slot(ref, f"state-{claim}.json")
+        return get_json(self.store, key, what=key)
+
+    def put_state(self, ref: SlotRef, claim: int, state: bytes) -> None:
+        """Overwrite the saved state of a claim."""
+        self.store.put(self._slot(ref, f"state-{claim}.json"), state)
+
+    def object(self, ref: SlotRef, name: str) -> bytes:
+        """The bytes of a slot's object, such as a bundle of weights."""
+        if "/" in name or name.startswith("."):
+            raise IntegrityError(f"searches/{self.search}: {name!r} is no object of a slot")
+        return self.store.get(self._slot(ref, name))
+
+    def put_object(self, ref: SlotRef, name: str, data: bytes) -> None:
+        """Write or overwrite a slot's object."""
+        self.store.put(self._slot(ref, name), data)
+
+    def final(self) -> dict[str, Any] | None:
+        """The document that closes the search, None before a winner is concluded."""
+        return get_json(self.store, names.final_key(self.search), what="final result")
+
+    def put_final(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the closing document unless it exists; returns the one that stands."""
+        return put_json_if_absent(self.store, names.final_key(self.search), dict(value))
+
+    def _slot(self, ref: SlotRef, name: str) -> str:
+        return names.slot_key(self.search, ref.generation, ref.slot, name)

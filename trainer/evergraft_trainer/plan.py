@@ -1,0 +1,143 @@
+"""`evergraft plan`: what a run would do, worked out from the graph and the data, with nothing written.
+
+Called by the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evergraft.api.load import load_documents
+from evergraft.api.resolve import resolve
+from evergraft.errors import NotAGraphError
+from evergraft.graph.state import Graph, TaskState
+from evergraft.names import RunKey
+from evergraft.search.strategies import get as get_strategy
+from evergraft.search.validate import check_plan
+from evergraft.search.values import CandidatePlan, Finish, Generation, Reference, TaskFacts
+from evergraft.search.view import build_view
+from evergraft.store import log
+from evergraft.store.open import open_store
+from evergraft.store.seam import Store
+from evergraft_trainer.data.dataset import open_dataset
+from evergraft_trainer.run import Job, in_order, the_module_graph
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task: what it resolves to, where HEAD stands, what its data holds, and its first generation."""
+
+    task: str
+    run: str
+    state: str
+    base: int
+    counts: Mapping[str, Mapping[str, int]]
+    values: Mapping[str, Any]
+    sources: Mapping[str, str]
+    candidates: tuple[str, ...]
+    samples: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "task": self.task,
+            "run": self.run,
+            "state": self.state,
+            "base": self.base,
+            "counts": {split: dict(labels) for split, labels in self.counts.items()},
+            "values": dict(self.values),
+            "sources": dict(self.sources),
+            "firstGeneration": list(self.candidates),
+            "samples": self.samples,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """The text form."""
+        yield f"{self.task}: run {self.run}, {self.state}; base version {self.base}, {self.samples} samples to train"
+        for split, labels in self.counts.items():
+            yield f"  {split}: {sum(labels.values())} samples of {len(labels)} labels"
+        for path, source in sorted(self.sources.items()):
+            yield f"  {path} = {_value(self.values, path)}  ({source})"
+        for number, candidate in enumerate(self.candidates):
+            yield f"  candidate 0-{number}: {candidate}"
+
+
+def plan_files(files: Sequence[Path], *, graph_url: str) -> list[TaskPlan]:
+    """Plan every task of the files against the graph's HEAD.
+
+    Raises:
+        SpecError, DataError, NotAGraphError: as `run` would.
+    """
+    documents = load_documents(files)
+    module_graph = the_module_graph(documents)
+    store = open_store(graph_url)
+    graph = _head(store, has_document=module_graph is not None)
+    return [_plan(job, store, graph, module_graph) for job in in_order(documents)]
+
+
+def _head(store: Store, *, has_document: bool) -> Graph:
+    try:
+        return log.read_graph(store)
+    except NotAGraphError as error:
+        if has_document:
+            raise NotAGraphError(f"{error}; run would initialise it from the ModuleGraph among these files") from None
+        raise
+
+
+def _plan(job: Job, store: Store, graph: Graph, module_graph: Any) -> TaskPlan:
+    resolution = resolve(job.task, graph=module_graph, base=job.document.path.parent)
+    spec = resolution.task
+    data = open_dataset(spec.dataset)
+    info = log.read_info(store)
+    view = build_view(
+        graph,
+        spec=spec,
+        facts=TaskFacts(data.labels, len(data.train), len(data.validation)),
+        reference=Reference(info.reference_parameters, info.reference_flops),
+    )
+    run = RunKey(iteration=spec.iteration, cycle=1)
+    first = get_strategy(spec.search.strategy).next(view)
+    check_plan(view, first)
+    return TaskPlan(
+        task=spec.task,
+        run=str(run),
+        state=_state(graph.task(spec.task), run),
+        base=graph.version,
+        counts=data.counts(),
+        values=spec.to_json(),
+        sources=resolution.sources,
+        candidates=tuple(describe(view.route, plan) for plan in candidates_of(first)),
+        samples=spec.search.samples,
+    )
+
+
+def candidates_of(plan: Generation | Finish) -> tuple[CandidatePlan, ...]:
+    """The candidates of a generation; none of an end."""
+    return plan.candidates if isinstance(plan, Generation) else ()
+
+
+def describe(route: Any, plan: CandidatePlan) -> str:
+    """A candidate in one line: parent, reason, what is trained, rate, samples."""
+    parent = route(plan.start).summary.task if isinstance(plan.start, str) else f"candidate {plan.start}"
+    trained = [item.name for item in plan.layers if item.action in ("clone", "new") or item.deltas]
+    rate = plan.hyperparameters.get("learningRate")
+    return f"from {parent} ({plan.reason}); trains {', '.join(trained)}; rate {rate}; {plan.samples} samples"
+
+
+def _state(state: TaskState | None, run: RunKey) -> str:
+    if state is None or state.run is None or run > state.run:
+        return "not yet run"
+    return f"closed at version {state.version} ({state.outcome}); run would report AlreadyCommitted"
+
+
+def _value(values: Mapping[str, Any], path: str) -> Any:
+    value: Any = values
+    for name in path.split("."):
+        if isinstance(value, list):
+            value = next((item.get("start") for item in value if item.get("name") == name), None)
+        else:
+            value = value.get(name) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,237 @@
+"""`evergraft run`: the tasks of some files, one after another, into one graph, in this process.
+
+The same documents, the same search and the same store layout as on a cluster; only the pods are missing. A task
+that fails stops those after it by `after`, and no others. Called by the command line.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evergraft.api.load import Document, load_documents
+from evergraft.api.modulegraph import ModuleGraph
+from evergraft.api.resolve import resolve, spec_hash, task_hash
+from evergraft.api.task import Task
+from evergraft.errors import EvergraftError, NotAGraphError, SpecError, StoppedError
+from evergraft.graph.state import Graph
+from evergraft.names import RunKey
+from evergraft.search.engine import Outcome, Request, run_search
+from evergraft.search.events import Emit
+from evergraft.store import blobs, log
+from evergraft.store.cache import ModuleCache
+from evergraft.store.open import open_store
+from evergraft.store.seam import Store
+from evergraft_trainer import profile
+from evergraft_trainer.device import Device, DeviceKind, open_device
+from evergraft_trainer.roots import init_from_document
+from evergraft_trainer.trainer import TorchTrainer
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task of the files: its document, the id it has in the graph, what it waits for."""
+
+    document: Document
+    task: Task
+    id: str
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one task. `seconds` are those of this run; `error` is empty unless it failed."""
+
+    task: str
+    outcome: str
+    reason: str
+    seconds: float
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    exit_code: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "task": self.task,
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 3),
+            **self.facts,
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """All rows, in the order run. The exit code is the first failure's."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every search closed."""
+        return next((row.exit_code for row in self.rows if row.exit_code), 0)
+
+
+def run_files(files: Sequence[Path], *, graph_url: str, threads: int, device_kind: DeviceKind, emit: Emit) -> Report:
+    """Run every task of the files into the graph at `graph_url`; an empty URL is initialised from their ModuleGraph.
+
+    Raises:
+        SpecError: a document is wrong; nothing was started.
+        NotAGraphError: the URL holds no graph and the files no ModuleGraph.
+    """
+    documents = load_documents(files)
+    module_graph = the_module_graph(documents)
+    jobs = in_order(documents)
+    store = open_store(graph_url)
+    profile.apply(threads=threads)
+    device = open_device(device_kind)
+    graph = open_graph(store, module_graph, documents)
+    for job in jobs:
+        name_ignored(job, emit)
+    rows: list[Row] = []
+    for job in jobs:
+        row, graph = _run_job(job, rows, store=store, graph=graph, module_graph=module_graph, device=device, emit=emit)
+        rows.append(row)
+        emit("done", {"task": row.task, "outcome": row.outcome, "reason": row.reason, "seconds": row.seconds})
+    return Report(rows=tuple(rows))
+
+
+def the_module_graph(documents: Sequence[Document]) -> ModuleGraph | None:
+    """The one ModuleGraph among the documents, None if there is none.
+
+    Raises:
+        SpecError: there are several.
+    """
+    found = [document for document in documents if isinstance(document.value, ModuleGraph)]
+    if len(found) > 1:
+        places = ", ".join(f"{document.path}:{document.line}" for document in found)
+        raise SpecError(f"several ModuleGraphs ({places}); --graph is one graph, so leave one")
+    return found[0].value if found and isinstance(found[0].value, ModuleGraph) else None
+
+
+def in_order(documents: Sequence[Document]) -> tuple[Job, ...]:
+    """The tasks in file order, each after those it names in `after`.
+
+    Raises:
+        SpecError: no task, or tasks that wait for each other.
+    """
+    jobs = [_job(document, document.value) for document in documents if isinstance(document.value, Task)]
+    if not jobs:
+        raise SpecError("no Task in these files; see docs/quickstart.md for one")
+    ids = {job.id for job in jobs}
+    ordered: list[Job] = []
+    while len(ordered) < len(jobs):
+        done = {job.id for job in ordered}
+        ready = next((job for job in jobs if job.id not in done and not (set(job.after) & ids) - done), None)
+        if ready is None:
+            waiting = ", ".join(sorted(ids - done))
+            raise SpecError(f"spec.after: these tasks wait for each other: {waiting}")
+        ordered.append(ready)
+    return tuple(ordered)
+
+
+def _job(document: Document, task: Task) -> Job:
+    return Job(document=document, task=task, id=task.id, after=task.spec.after)
+
+
+def open_graph(store: Store, module_graph: ModuleGraph | None, documents: Sequence[Document]) -> Graph:
+    """The graph at HEAD, initialised from the ModuleGraph document if there is none yet.
+
+    Raises:
+        NotAGraphError: no graph and no ModuleGraph; the message names `graph init`.
+    """
+    try:
+        return log.read_graph(store)
+    except NotAGraphError:
+        if module_graph is None:
+            raise
+    base = next(document.path.parent for document in documents if document.value is module_graph)
+    return init_from_document(store, module_graph, base=base)
+
+
+def name_ignored(job: Job, emit: Emit) -> None:
+    """Say once what a local run does not follow."""
+    ignored = [name for name in ("workers", "timeouts") if name in job.task.spec.model_fields_set]
+    if ignored:
+        fields = ", ".join(f"spec.{name}" for name in ignored)
+        emit("ignored", {"task": job.id, "fields": fields, "why": "only a cluster has them"})
+
+
+def _run_job(
+    job: Job,
+    rows: Sequence[Row],
+    *,
+    store: Store,
+    graph: Graph,
+    module_graph: ModuleGraph | None,
+    device: Device,
+    emit: Emit,
+) -> tuple[Row, Graph]:
+    began = time.monotonic()
+    failed = [row.task for row in rows if row.exit_code and row.task in job.after]
+    if failed:
+        reason = f"not started: {failed[0]}, which it comes after, failed"
+        return Row(task=job.id, outcome="skipped", reason=reason, seconds=0.0, exit_code=64), graph
+    try:
+        for request in requests(job, module_graph):
+            graph = log.refresh(store, graph)
+            outcome, graph = _search(store, graph, request, device=device, emit=emit)
+    except StoppedError:
+        raise
+    except EvergraftError as error:
+        seconds = time.monotonic() - began
+        return Row(job.id, outcome="error", reason=str(error), seconds=seconds, exit_code=error.exit_code), graph
+    code = 1 if outcome.kind == "failed" else 0
+    reason = outcome.reason
+    return Row(job.id, outcome.kind, reason, time.monotonic() - began, facts(store, outcome), exit_code=code), graph
+
+
+def requests(job: Job, module_graph: ModuleGraph | None) -> Iterator[Request]:
+    """The runs of one task, one a cycle."""
+    spec = resolve(job.task, graph=module_graph, base=job.document.path.parent).task
+    for cycle in range(1, spec.search.cycles + 1):
+        run = RunKey(iteration=spec.iteration, cycle=cycle)
+        yield Request(spec=spec, run=run, task_hash=task_hash(job.task), spec_hash=spec_hash(spec))
+
+
+def _search(store: Store, graph: Graph, request: Request, *, device: Device, emit: Emit) -> tuple[Outcome, Graph]:
+    emit("search", {"task": request.spec.task, "run": str(request.run), "samples": request.spec.search.samples})
+    cache = local_cache(store)
+    return run_search(
+        store,
+        graph,
+        request=request,
+        make_trainer=lambda folder, spec: TorchTrainer(folder=folder, spec=spec, device=device, cache=cache, emit=emit),
+        emit=emit,
+    )
+
+
+def local_cache(store: Store) -> ModuleCache | None:
+    """A module cache in the user's cache folder for object stores; none for what is on this machine anyway."""
+    if store.url.startswith(("file:", "memory:")):
+        return None
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return ModuleCache(Path(home).expanduser() / "evergraft" / "modules")
+
+
+def facts(store: Store, outcome: Outcome) -> dict[str, Any]:
+    """What people want to know of the route that serves the task now; empty if none does."""
+    if outcome.route is None:
+        return {"version": outcome.version}
+    route = blobs.get_route(store, outcome.route.id)
+    return {
+        "version": outcome.version,
+        "route": outcome.route.id,
+        "parent": outcome.route.parent_task,
+        "why": route.transfer.get("reason", ""),
+        "quality": route.metrics["quality"],
+        "testQuality": route.metrics["testQuality"],
+        "parametersActive": route.parameters["total"],
+        "parametersAdded": route.parameters["added"],
+        "samples": route.samples_seen,
+        "trainSeconds": route.seconds,
+    }
