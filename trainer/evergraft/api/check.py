@@ -41,7 +41,13 @@ def without_nulls(value: Any) -> Any:
 
 
 def _task_problems(task: Task) -> tuple[Problem, ...]:
-    return () if task.spec.search is None else strategy_problems(task.spec.search, ("spec", "search"))
+    waits = [
+        Problem(("spec", "after", index), f"{other} is this task itself; it cannot wait for itself")
+        for index, other in enumerate(task.spec.after)
+        if other == task.id
+    ]
+    search = task.spec.search
+    return (*waits, *(() if search is None else strategy_problems(search, ("spec", "search"))))
 
 
 def _graph_problems(graph: ModuleGraph) -> tuple[Problem, ...]:

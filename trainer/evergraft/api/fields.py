@@ -157,6 +157,8 @@ Endpoint = Annotated[str, Field(pattern=ENDPOINT, max_length=1024)]
 def _no_credentials(url: str) -> str:
     if any(ord(sign) < 32 for sign in url):
         raise problem("a URL holds no control characters")
+    if url.startswith("~"):
+        raise problem("~ is not expanded in a manifest; write the path out")
     if "://" not in url:
         return url
     try:

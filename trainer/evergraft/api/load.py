@@ -6,6 +6,7 @@ command line; what it returns is valid in itself and still to be resolved (``api
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,8 +107,19 @@ def _within(path: Path) -> Sequence[Path]:
 
 def _nodes(path: Path) -> tuple[Node, ...]:
     text = _text(path)
-    # A raw tab is only white space in JSON, and nothing at all in YAML.
-    return parse(text.replace("\t", " ") if path.suffix == ".json" else text, name=str(path))
+    return parse(_json_as_yaml(text) if path.suffix == ".json" else text, name=str(path))
+
+
+def _json_as_yaml(text: str) -> str:
+    """JSON whose tabs and pairs of surrogates, which YAML does not have, are written as YAML has them."""
+
+    def joined(match: re.Match[str]) -> str:
+        pair = match["pair"]
+        return match[0] if pair is None else bytes.fromhex(pair.replace("\\u", "")).decode("utf-16-be")
+
+    return re.sub(r"\\\\|(?P<pair>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})", joined, text).replace(
+        "\t", " "
+    )
 
 
 def _text(path: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from evergraft.api.fields import EXPLAINED
+from evergraft.api.fields import ENDPOINT, EXPLAINED
 from evergraft.api.ladders import shown
 
 Path = tuple[str | int, ...]
@@ -126,7 +126,9 @@ def _sentence(item: ErrorDetails) -> str:
         got = f", got {value}" if isinstance(value, int) else ""
         return _LIMITS[kind].format(**ctx) + got
     if kind == "string_pattern_mismatch":
-        return f"{shown(value)} is not allowed; expected {EXPLAINED.get(ctx['pattern'], ctx['pattern'])}"
+        expected = f"expected {EXPLAINED.get(ctx['pattern'], ctx['pattern'])}"
+        # An address may carry a password, which must not reach a log.
+        return expected if ctx["pattern"] == ENDPOINT else f"{shown(value)} is not allowed; {expected}"
     if kind == "literal_error":
         return _not_among(value, re.findall(r"'([^']*)'", ctx["expected"]))
     return str(item["msg"])

@@ -5,11 +5,11 @@ Called by ``api.task`` and ``api.modulegraph``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from evergraft.api.fields import Label, Part
+from evergraft.api.fields import DNS_LABEL, Label, Part
 
 _KUBERNETES_OWN = frozenset(
     {
@@ -51,5 +51,5 @@ class Metadata(Part):
 class TaskMetadata(Metadata):
     """Name and labels of a Task."""
 
-    name: Label = Field(max_length=48)
+    name: Annotated[str, Field(pattern=DNS_LABEL, min_length=1, max_length=48)]
     """The Task's name, at most 48 characters, so that the names of its Jobs fit."""

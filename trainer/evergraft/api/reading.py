@@ -12,6 +12,7 @@ from typing import Any
 
 from evergraft import canonical
 from evergraft.api.ladders import shown
+from evergraft.api.splits import parse_split
 from evergraft.errors import FormatError, SpecError
 
 
@@ -22,14 +23,15 @@ def check_format(value: Any, *, what: str) -> Mapping[str, Any]:
         SpecError: no object, or no format number.
         FormatError: a newer format.
     """
-    if not isinstance(value, dict) or not isinstance(value.get("format"), int):
+    number = value.get("format") if isinstance(value, dict) else None
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise SpecError(f"{what}: not a document of this project (no format number)")
-    if value["format"] > canonical.FORMAT:
+    if number > canonical.FORMAT:
         raise FormatError(
-            f"{what}: format {value['format']} is newer than {canonical.FORMAT}, which this evergraft reads; "
-            f"install a version that reads format {value['format']}"
+            f"{what}: format {number} is newer than {canonical.FORMAT}, which this evergraft reads; "
+            f"install a version that reads format {number}"
         )
-    return value
+    return dict(value)
 
 
 class Fields:
@@ -62,6 +64,16 @@ class Fields:
     def text_or_none(self, name: str, *, allowed: tuple[str, ...] = ()) -> str | None:
         """A string or null."""
         return None if self.raw(name) is None else self.text(name, allowed=allowed)
+
+    def split_or_none(self, name: str) -> str | None:
+        """A split, such as ``train[90%:]``, or null."""
+        text = self.text_or_none(name)
+        if text is not None:
+            try:
+                parse_split(text)
+            except ValueError as error:
+                raise SpecError(f"{self.path}.{name}: {error}") from None
+        return text
 
     def integer(self, name: str, *, low: int) -> int:
         """An integer of at least `low`."""

@@ -72,9 +72,9 @@ class ResolvedDataset:
             format=fields.text("format", allowed=FORMATS),
             class_weights=fields.text("classWeights", allowed=CLASS_WEIGHTS),
             max_bad_fraction=fields.decimal("maxBadFraction", high=1),
-            train=fields.text_or_none("train"),
-            validation=fields.text_or_none("validation"),
-            test=fields.text_or_none("test"),
+            train=fields.split_or_none("train"),
+            validation=fields.split_or_none("validation"),
+            test=fields.split_or_none("test"),
             endpoint=fields.text_or_none("endpoint"),
         )
 
@@ -171,7 +171,12 @@ class ResolvedSearch:
             SpecError: a field is missing or wrong.
         """
         fields = Fields(value, path)
-        hyperparameters = fields.items("hyperparameters")
+        hyperparameters = tuple(
+            Hyperparameter.from_json(item, f"{path}.hyperparameters[{index}]")
+            for index, item in enumerate(fields.items("hyperparameters"))
+        )
+        if len({item.name for item in hyperparameters}) != len(hyperparameters):
+            raise SpecError(f"{path}.hyperparameters: a name stands twice")
         return cls(
             strategy=fields.text("strategy"),
             samples=fields.integer("samples", low=1),
@@ -188,10 +193,7 @@ class ResolvedSearch:
             size_decay=fields.decimal("sizeDecay", high=1),
             compute_decay=fields.decimal("computeDecay", high=1),
             parameters=fields.mapping("parameters"),
-            hyperparameters=tuple(
-                Hyperparameter.from_json(item, f"{path}.hyperparameters[{index}]")
-                for index, item in enumerate(hyperparameters)
-            ),
+            hyperparameters=hyperparameters,
             failed_candidates=fields.text("failedCandidates", allowed=FAILED_CANDIDATES),
             hang_after_s=fields.decimal("hangAfterSeconds"),
         )
@@ -233,8 +235,11 @@ class ResolvedTask:
             FormatError: written by a newer format.
         """
         fields = Fields(check_format(value, what=path), path)
+        task = fields.text("task")
+        if "/" not in task:
+            raise SpecError(f"{path}.task: {task!r} is no task id; one has a slash")
         return cls(
-            task=fields.text("task"),
+            task=task,
             iteration=fields.integer("iteration", low=1),
             visibility=fields.text("visibility", allowed=VISIBILITIES),
             metric=fields.text("metric", allowed=METRICS),

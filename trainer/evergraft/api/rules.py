@@ -33,6 +33,18 @@ def _place_problems(url: str | None, path: tuple[str, ...]) -> tuple[Problem, ..
     return (Problem(path, f'"{url}" is on one machine; a cluster reads gs:// and s3:// or a persistentVolumeClaim'),)
 
 
+def ignored_locally(task: Task) -> tuple[str, ...]:
+    """The fields that the document writes and a run on one machine passes over, for one line of notice."""
+    written = task.spec.model_fields_set
+    names = [name for name in ("graph_ref", "suspend", "deletion_policy", "workers") if name in written]
+    fields = [TaskSpec.model_fields[name].alias or name for name in names]
+    if task.spec.timeouts is not None and task.spec.timeouts.start is not None:
+        fields.append("timeouts.start")
+    if task.spec.dataset.secret_ref is not None:
+        fields.append("dataset.secretRef")
+    return tuple(f"spec.{field}" for field in fields)
+
+
 def transition_problems(old: Task | ModuleGraph, new: Task | ModuleGraph) -> tuple[Problem, ...]:
     """What of the change from `old` to `new`, two states of one object, is not allowed."""
     if isinstance(old, Task) and isinstance(new, Task):

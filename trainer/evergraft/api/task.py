@@ -5,12 +5,12 @@ The one source of validation, defaults, messages and documentation of the kind. 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from evergraft.api.dataset import Dataset
-from evergraft.api.fields import Duration, Items, Label, Part, TaskID, problem
+from evergraft.api.fields import Duration, Items, Label, Part, TaskID
 from evergraft.api.metadata import TaskMetadata
 from evergraft.api.search import Search
 from evergraft.api.workers import Workers
@@ -79,12 +79,6 @@ class Task(Part):
     """What is asked for."""
     status: Any = Field(default=None, exclude=True)
     """Written by the operator; passed over here."""
-
-    @model_validator(mode="after")
-    def _not_after_itself(self) -> Self:
-        if self.id in self.spec.after:
-            raise problem(f"spec.after names {self.id}, the task itself")
-        return self
 
     @property
     def namespace(self) -> str:
