@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -131,6 +132,18 @@ def test_a_missing_file_and_an_empty_folder_are_named(tmp_path: Path) -> None:
 def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert message(tmp_path / "pipe") == f"{tmp_path / 'pipe'}: is no regular file"
+
+
+def test_a_place_one_may_not_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    file = tmp_path / "a.yaml"
+    file.write_text(TASK)
+    monkeypatch.setattr(Path, "open", refuse)
+    assert message(file) == f"{file}: cannot be read: Permission denied"
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert message(tmp_path) == f"{tmp_path}: cannot be read: Permission denied"
 
 
 def test_a_folder_gives_its_manifests_by_name_once(write: Write, tmp_path: Path) -> None:

@@ -309,6 +309,8 @@ def test_a_stored_task_that_is_wrong_anywhere_is_refused_with_our_own_errors(pat
         (("search", "dropout"), "nan", r"task.search.dropout: expected a decimal string"),
         (("dataset", "train"), "../x", r'task.dataset.train: "../x" is no split'),
         (("dataset", "format"), "Pickle", r"task.dataset.format: expected one of Auto, ImageFolder, Npz, Parquet"),
+        (("search", "parameters"), {"generations": "many"}, r"task.search.parameters.generations: expected an integer"),
+        (("search", "parameters"), {"rank": 1}, r"task.search.parameters.rank: unknown field"),
         (("task",), "root", r"task.task: 'root' is no task id"),
     ],
 )

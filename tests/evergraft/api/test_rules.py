@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from evergraft.api.check import check
-from evergraft.api.messages import _model_in
+from evergraft.api.messages import model_in
 from evergraft.api.modulegraph import ModuleGraph
 from evergraft.api.rules import cluster_problems, ignored_locally, transition_problems
 from evergraft.api.task import Task
@@ -280,7 +280,7 @@ def models(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[type[
         seen.add(model)
         yield model
         for field in model.model_fields.values():
-            inner = _model_in(field.annotation)
+            inner = model_in(field.annotation)
             if inner is not None:
                 yield from models(inner, seen)
 

@@ -108,7 +108,8 @@ def _within(low: float, high: float, *, open_low: bool = False, open_high: bool 
     return check
 
 
-Decimal = Annotated[str, BeforeValidator(_quoted("decimals", "")), Field(pattern=DECIMAL, max_length=32)]
+# The pattern stands next to the type, so that it reaches the schema; the word about quotes still comes first.
+Decimal = Annotated[str, Field(pattern=DECIMAL, max_length=32), BeforeValidator(_quoted("decimals", ""))]
 Fraction = Annotated[Decimal, AfterValidator(_within(0, 1))]
 """A decimal in 0…1."""
 Probability = Annotated[Decimal, AfterValidator(_within(0, 1, open_high=True))]
@@ -133,8 +134,8 @@ def _positive(duration: str) -> str:
 
 Duration = Annotated[
     str,
-    BeforeValidator(_quoted("durations", EXPLAINED[DURATION])),
     Field(pattern=DURATION, max_length=32),
+    BeforeValidator(_quoted("durations", EXPLAINED[DURATION])),
     AfterValidator(_positive),
 ]
 
@@ -146,7 +147,7 @@ def _quantity_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Quantity = Annotated[str, BeforeValidator(_quantity_text), Field(pattern=QUANTITY, max_length=32)]
+Quantity = Annotated[str, Field(pattern=QUANTITY, max_length=32), BeforeValidator(_quantity_text)]
 
 Label = Annotated[str, Field(pattern=DNS_LABEL, min_length=1, max_length=63)]
 Name = Annotated[str, Field(pattern=DNS_NAME, min_length=1, max_length=253)]

@@ -97,9 +97,12 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _within(path: Path) -> Sequence[Path]:
-    if not path.is_dir():
-        return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    try:
+        if not path.is_dir():
+            return [path]
+        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
     if not files:
         raise SpecError(f"{path}: the folder holds no {', '.join(SUFFIXES)} file")
     return files
@@ -123,9 +126,9 @@ def _json_as_yaml(text: str) -> str:
 
 
 def _text(path: Path) -> str:
-    if path.exists() and not path.is_file():
-        raise SpecError(f"{path}: is no regular file")
     try:
+        if path.exists() and not path.is_file():
+            raise SpecError(f"{path}: is no regular file")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:

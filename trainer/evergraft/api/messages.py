@@ -85,14 +85,15 @@ def model_at(model: type[BaseModel], loc: Path) -> type[BaseModel] | None:
         if current is None:
             return None
         fields = {field.alias or name: field for name, field in current.model_fields.items()}
-        current = _model_in(fields[step].annotation) if step in fields else None
+        current = model_in(fields[step].annotation) if step in fields else None
     return current
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model inside a field's annotation, such as that of a list's items; None if there is none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
+    return next((found for arg in get_args(annotation) if (found := model_in(arg))), None)
 
 
 _EXPECTED: Mapping[str, str] = {

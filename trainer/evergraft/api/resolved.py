@@ -107,6 +107,14 @@ class Hyperparameter:
             raise SpecError(f"{path} {name}: {error}") from None
 
 
+def _check_parameters(strategy: str, parameters: Mapping[str, Any], *, at: str) -> None:
+    if parameters:
+        # Only here: the typed parameters are pydantic's, and most readers of this module need none of it.
+        from evergraft.api.strategies import check_parameters
+
+        check_parameters(strategy, parameters, at=at)
+
+
 def _written(value: Scalar) -> Any:
     return decimal_text(value) if isinstance(value, float) else value
 
@@ -177,8 +185,10 @@ class ResolvedSearch:
         )
         if len({item.name for item in hyperparameters}) != len(hyperparameters):
             raise SpecError(f"{path}.hyperparameters: a name stands twice")
+        strategy, parameters = fields.text("strategy"), fields.mapping("parameters")
+        _check_parameters(strategy, parameters, at=f"{path}.parameters")
         return cls(
-            strategy=fields.text("strategy"),
+            strategy=strategy,
             samples=fields.integer("samples", low=1),
             forward_samples=fields.integer("forwardSamples", low=0),
             batch_size=fields.integer("batchSize", low=1),
@@ -192,7 +202,7 @@ class ResolvedSearch:
             cycles=fields.integer("cycles", low=1),
             size_decay=fields.decimal("sizeDecay", high=1),
             compute_decay=fields.decimal("computeDecay", high=1),
-            parameters=fields.mapping("parameters"),
+            parameters=parameters,
             hyperparameters=hyperparameters,
             failed_candidates=fields.text("failedCandidates", allowed=FAILED_CANDIDATES),
             hang_after_s=fields.decimal("hangAfterSeconds"),

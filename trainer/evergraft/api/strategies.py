@@ -16,6 +16,7 @@ from evergraft.api.fields import Part
 from evergraft.api.ladders import HYPERPARAMETERS
 from evergraft.api.messages import Path, Problem, did_you_mean, validate
 from evergraft.api.search import HyperparameterSpec, Search
+from evergraft.errors import SpecError
 
 
 class Mu2NetParameters(Part):
@@ -75,6 +76,18 @@ STRATEGIES: Mapping[str, StrategyType] = {
 """Every strategy that a document may name."""
 
 DEFAULT_STRATEGY = "mu2net"
+
+
+def check_parameters(strategy: str, parameters: Mapping[str, Any], *, at: str) -> None:
+    """Refuse parameters, read from a store at `at`, that do not fit a strategy known here.
+
+    Raises:
+        SpecError: an unknown parameter, or one of the wrong type or out of range.
+    """
+    if strategy in STRATEGIES:
+        _, problems = validate(STRATEGIES[strategy].parameters, dict(parameters))
+        if problems:
+            raise SpecError("\n".join(f"{at}.{problem}" for problem in problems))
 
 
 def strategy_problems(search: Search, path: Path, strategy: str | None = None) -> tuple[Problem, ...]:
