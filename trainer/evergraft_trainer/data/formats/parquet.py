@@ -143,7 +143,7 @@ def _cells(file: io.BufferedReader, *, where: str) -> Iterator[tuple[Any, Any]]:
 
 def _check_columns(schema: pa.Schema, *, where: str) -> None:
     for column in ("image", "label"):
-        if schema.get_all_field_indices(column).__len__() != 1:
+        if len(schema.get_all_field_indices(column)) != 1:
             raise DataError(f"{where}: needs one column {column!r}; it has {', '.join(schema.names)}")
     image, label = schema.field("image").type, schema.field("label").type
     if pa.types.is_dictionary(label):
@@ -152,7 +152,8 @@ def _check_columns(schema: pa.Schema, *, where: str) -> None:
         raise DataError(f"{where}: column 'label' is {label}; needed is text or an integer")
     if pa.types.is_struct(image):
         parts = {image.field(at).name for at in range(image.num_fields)}
-        good = "bytes" in parts and _is_bytes(image.field("bytes").type)
+        content = image.field("bytes").type if "bytes" in parts else None
+        good = content is not None and (_is_bytes(content) or pa.types.is_null(content))
     else:
         good = _is_bytes(image) or _is_text(image)
     if not good:
