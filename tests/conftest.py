@@ -85,12 +85,8 @@ def _running(command: Sequence[str], *, log: Path) -> Iterator[None]:
             sys.stderr.write(log.read_text(errors="replace")[-4000:])
             raise
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()  # nothing to save, and SeaweedFS takes its time to say goodbye
+            process.wait()
 
 
 def _quiet_environment() -> dict[str, str]:

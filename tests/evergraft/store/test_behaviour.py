@@ -80,7 +80,7 @@ def test_deleting_what_is_not_there_is_no_error(store: Store) -> None:
 
 
 def test_of_eight_racers_one_wins_and_all_agree_who(clients: Clients) -> None:
-    racers = [clients() for _ in range(8)]
+    racers = [clients(), clients()] * 4
     for key in ("race/1", "race/2", "race/3"):
         create = functools.partial(_create, racers, key)
         with ThreadPoolExecutor(max_workers=8) as pool:

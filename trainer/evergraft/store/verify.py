@@ -1,0 +1,251 @@
+"""Walk a whole graph and prove what it promises: the chain of commits, blobs, references, lineage, privacy.
+
+Called by `graph verify`; the trainer adds the golden answers. Writes nothing, and goes on after a finding, so that
+one damaged blob does not hide another. Work is done route by route, so memory stays that of one module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from evergraft import names
+from evergraft.errors import FormatError, IntegrityError, NotFoundError
+from evergraft.graph.commit import AddModules, Commit, PutRoute, Restore
+from evergraft.graph.route import RouteSummary
+from evergraft.graph.state import Graph, apply
+from evergraft.store import parallel
+from evergraft.store.blobs import get_module, get_route
+from evergraft.store.checkpoints import list_checkpoints, load_checkpoint
+from evergraft.store.history import read_commits
+from evergraft.store.info import read_info
+from evergraft.store.seam import Store
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One broken promise: chain, checkpoint, blob, reference, lineage or privacy. `routes` it touches, by task id."""
+
+    kind: str
+    what: str
+    routes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"kind": self.kind, "what": self.what, "routes": list(self.routes)}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was walked and what was found; `findings` empty means that every promise holds."""
+
+    version: int
+    commits: int
+    routes: int
+    modules: int
+    bytes: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form; `ok` says whether every promise holds."""
+        counts = {"commits": self.commits, "routes": self.routes, "modules": self.modules, "bytes": self.bytes}
+        findings = [finding.to_json() for finding in self.findings]
+        return {"ok": self.holds, "version": self.version, **counts, "findings": findings}
+
+
+@dataclass
+class _History:
+    """What the log says: the graph at its end, every route ever put, and who brought each module in.
+
+    `origin` maps a module to (task, visibility) of the route whose commit first added it.
+    """
+
+    graph: Graph = field(default_factory=Graph)
+    routes: dict[str, RouteSummary] = field(default_factory=dict)
+    origin: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def verify(store: Store, *, full: bool = True, progress: Callable[[str], None] | None = None) -> Report:
+    """Walk the graph at HEAD. `full` reads and re-hashes every blob in use; else they are only looked up by listing.
+
+    `progress` is told each task as its blobs are checked.
+
+    Raises:
+        NotAGraphError: there is no graph here.
+        FormatError: written by a newer format.
+        StoreError: the store did not answer.
+    """
+    read_info(store)
+    history, findings = _walk_log(store)
+    findings += _checkpoints(store, history.graph)
+    serving = list(history.graph.routes())
+    users = _users(serving)
+    sizes, found = _blobs(store, serving, users, progress or _silent) if full else _listed(store, serving, users)
+    findings += [*found, *_lineage(history, serving)]
+    return Report(
+        version=history.graph.version,
+        commits=history.graph.version + 1,
+        routes=len(serving),
+        modules=len(users),
+        bytes=sum(sizes.values()),
+        findings=tuple(findings),
+    )
+
+
+def _silent(task: str) -> None:
+    del task
+
+
+def _walk_log(store: Store) -> tuple[_History, list[Finding]]:
+    """Fold the log from its first commit. Stops at the first that does not follow: what is after it proves nothing."""
+    history = _History()
+    try:
+        for commit, digest in read_commits(store):
+            history.graph = apply(history.graph, commit, digest=digest)
+            _remember(history, commit)
+    except FormatError:
+        raise
+    except IntegrityError as error:
+        broken = history.graph.version + 1
+        return history, [Finding("chain", f"the log breaks at version {broken}: {error}")]
+    if history.graph.version < 0:
+        return history, [Finding("chain", "the log has no first commit; run evergraft graph init again")]
+    return history, _after_a_gap(store, history.graph.version)
+
+
+def _after_a_gap(store: Store, head: int) -> list[Finding]:
+    """Commits beyond a version that is absent: every reader stops before it, so they are lost to all."""
+    listed = (names.log_version(entry.key) for entry in store.list(names.LOG))
+    beyond = [version for version in listed if version is not None and version > head + 1]
+    if not beyond or _grown_since(store, head):
+        return []
+    what = f"commit {head + 1} is absent though {len(beyond)} later ones are there; the log was tampered with"
+    return [Finding("chain", what)]
+
+
+def _grown_since(store: Store, head: int) -> bool:
+    return next(iter(read_commits(store, head + 1, head + 1)), None) is not None
+
+
+def _remember(history: _History, commit: Commit) -> None:
+    put = [action.route for action in commit.actions if isinstance(action, PutRoute)]
+    for action in commit.actions:
+        if isinstance(action, AddModules):
+            by = (put[0].task, put[0].visibility) if put else ("", "Public")
+            for module in action.modules:
+                history.origin.setdefault(module, by)
+        elif isinstance(action, Restore):
+            put += [route for route in action.routes.values() if route is not None]
+    history.routes.update((route.id, route) for route in put)
+
+
+def _checkpoints(store: Store, graph: Graph) -> list[Finding]:
+    """The newest checkpoint must be loadable; readers fall back to an earlier one, at a price."""
+    findings = []
+    for version in list_checkpoints(store)[:1]:
+        try:
+            loaded = load_checkpoint(store, version)
+            if version > graph.version or (version == graph.version and loaded != graph):
+                findings.append(Finding("checkpoint", f"checkpoint {version} does not agree with the log"))
+        except (IntegrityError, NotFoundError) as error:
+            findings.append(Finding("checkpoint", f"checkpoint {version} is damaged, readers do without: {error}"))
+    return findings
+
+
+def _users(routes: Iterable[RouteSummary]) -> dict[str, tuple[str, ...]]:
+    """The tasks that use each module."""
+    users: dict[str, tuple[str, ...]] = {}
+    for route in routes:
+        for module in dict.fromkeys(route.module_ids()):
+            users[module] = (*users.get(module, ()), route.task)
+    return users
+
+
+def _blobs(
+    store: Store,
+    routes: Iterable[RouteSummary],
+    users: Mapping[str, tuple[str, ...]],
+    progress: Callable[[str], None],
+) -> tuple[dict[str, int], list[Finding]]:
+    """Read every blob in use once; bytes of tensors by module."""
+    sizes: dict[str, int] = {}
+    findings: list[Finding] = []
+    for route in routes:
+        progress(route.task)
+        findings += _document(store, route)
+        fresh = [module for module in dict.fromkeys(route.module_ids()) if module not in sizes]
+        for module, size in zip(fresh, parallel.each(lambda module: _module_bytes(store, module), fresh), strict=True):
+            sizes[module] = size if isinstance(size, int) else 0
+            if isinstance(size, str):
+                findings.append(Finding("blob", size, users[module]))
+    return sizes, findings
+
+
+def _module_bytes(store: Store, module_id: str) -> int | str:
+    """Bytes of the module's tensors, or what is wrong with it."""
+    try:
+        return get_module(store, module_id).num_bytes
+    except (IntegrityError, NotFoundError) as error:
+        return str(error)
+
+
+def _document(store: Store, route: RouteSummary) -> Iterator[Finding]:
+    """The route's document must be whole and say what the log says."""
+    try:
+        document = get_route(store, route.id)
+    except (IntegrityError, NotFoundError) as error:
+        yield Finding("blob", str(error), (route.task,))
+        return
+    said = (document.task, document.parent, document.layers)
+    if said != (route.task, route.parent, route.layers):
+        yield Finding("reference", f"route {route.id[:12]}… differs between its document and the log", (route.task,))
+
+
+def _listed(
+    store: Store, routes: Iterable[RouteSummary], users: Mapping[str, tuple[str, ...]]
+) -> tuple[dict[str, int], list[Finding]]:
+    """Every blob in use must be in the listing; its contents are not read."""
+    present = {entry.key: entry.size for prefix in (names.MODULES, names.ROUTES) for entry in store.list(prefix)}
+    wanted = {names.module_key(module): tasks for module, tasks in users.items()}
+    wanted.update((names.route_key(route.id), (route.task,)) for route in routes)
+    findings = [
+        Finding("blob", f"{store.url}/{key} does not exist", tasks)
+        for key, tasks in wanted.items()
+        if key not in present
+    ]
+    return {key: present[key] for key in wanted if key in present}, findings
+
+
+def _lineage(history: _History, routes: Iterable[RouteSummary]) -> Iterator[Finding]:
+    """Every route's ancestors must lead to the root, none through another task's private route, nor share with one."""
+    for route in routes:
+        yield from _ancestors(history, route)
+        for module in dict.fromkeys(route.module_ids()):
+            task, visibility = history.origin.get(module, (route.task, "Public"))
+            if module not in history.origin:
+                what = f"module {module[:12]}… was never added by a commit"
+                yield Finding("reference", what, (route.task,))
+            elif visibility == "Private" and task != route.task:
+                what = f"module {module[:12]}… of the private task {task} is used by another"
+                yield Finding("privacy", what, (task, route.task))
+
+
+def _ancestors(history: _History, route: RouteSummary) -> Iterator[Finding]:
+    seen = {route.id}
+    child = route
+    while not child.is_root:
+        parent = history.routes.get(child.parent or "")
+        if parent is None or parent.id in seen or parent.task != child.parent_task:
+            yield Finding("lineage", f"the parent of route {child.id[:12]}… is not in the log", (route.task,))
+            return
+        if parent.visibility == "Private" and parent.task != child.task:
+            what = f"{child.task} builds on the private task {parent.task}"
+            yield Finding("privacy", what, tuple(dict.fromkeys((parent.task, child.task, route.task))))
+        seen.add(parent.id)
+        child = parent
