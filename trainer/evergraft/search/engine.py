@@ -241,13 +241,20 @@ def _commit(
             sampled={str(route): int(count) for route, count in final["sampled"].items()},
         )
     )
-    after, commit = log.commit(
-        folder.store,
-        graph,
-        actions=tuple(actions),
-        base=base,
-        author=f"evergraft {evergraft.__version__}",
-        search=folder.search,
-    )
+    try:
+        after, commit = log.commit(
+            folder.store,
+            graph,
+            actions=tuple(actions),
+            base=base,
+            author=f"evergraft {evergraft.__version__}",
+            search=folder.search,
+        )
+    except AlreadyCommittedError:
+        # Another worker was first with the same document, or a later run has overtaken this one.
+        after = log.refresh(folder.store, graph)
+        standing = _standing(after, request)
+        assert standing is not None
+        return standing, after
     outcome = Outcome(kind=str(final["outcome"]), version=commit.version, route=summary, reason=str(final["reason"]))
     return outcome, after

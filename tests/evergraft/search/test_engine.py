@@ -1,0 +1,230 @@
+"""The engine over a real store in memory, with arithmetic for training: one commit or none, whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from evergraft import names
+from evergraft.errors import ConflictError, StoreUnavailableError, UserError
+from evergraft.graph.route import RouteSummary
+from evergraft.graph.state import Graph
+from evergraft.search.engine import Outcome, Request, run_search
+from evergraft.search.events import silent
+from evergraft.search.folder import Folder
+from evergraft.search.values import SlotRef
+from evergraft.store import blobs, log
+from evergraft.store.memory import MemoryStore
+from evergraft.store.seam import Created, Entry, Store
+from evergraft.testing.arithmetic import ArithmeticTrainer, init_graph, make_request
+
+MU2NET: dict[str, Any] = {
+    "strategy": "mu2net",
+    "samples": 2 * 2 * 16,
+    "parameters": {"generations": 2, "candidates": 2},
+}
+
+
+class Cut:
+    """A store that stops answering after a number of writes, before or after the last one took effect."""
+
+    def __init__(self, store: Store, *, writes: int, landed: bool) -> None:
+        self.store, self.left, self.landed = store, writes, landed
+
+    @property
+    def url(self) -> str:
+        return self.store.url
+
+    def get(self, key: str) -> bytes:
+        return self.store.get(key)
+
+    def put(self, key: str, data: bytes) -> None:
+        self._count(lambda: self.store.put(key, data))
+
+    def put_if_absent(self, key: str, data: bytes) -> Created:
+        outcome: list[Created] = []
+        self._count(lambda: outcome.append(self.store.put_if_absent(key, data)))
+        return outcome[0]
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        return self.store.list(prefix)
+
+    def delete(self, key: str) -> None:
+        self.store.delete(key)
+
+    def _count(self, write: Any) -> None:
+        self.left -= 1
+        if self.left >= 0 or (self.left == -1 and self.landed):
+            write()
+        if self.left < 0:
+            raise StoreUnavailableError("cut off")
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> MemoryStore:
+    fresh = MemoryStore(request.node.name)
+    for entry in list(fresh.list("")):
+        fresh.delete(entry.key)
+    init_graph(fresh)
+    return fresh
+
+
+def search(store: Store, request: Request, **trainer: Any) -> tuple[Outcome, Graph, list[SlotRef]]:
+    trained: list[SlotRef] = []
+    outcome, graph = run_search(
+        store,
+        log.read_graph(store),
+        request=request,
+        make_trainer=lambda folder, spec: ArithmeticTrainer(folder, spec, trained=trained, **trainer),
+        emit=silent,
+    )
+    return outcome, graph, trained
+
+
+def route_of(graph: Graph, task: str) -> RouteSummary:
+    state = graph.task(task)
+    assert state is not None
+    assert state.route is not None
+    return state.route
+
+
+def test_a_search_commits_one_route_with_all_its_blobs(store: MemoryStore) -> None:
+    outcome, graph, trained = search(store, make_request("a/one"))
+    assert (outcome.kind, outcome.version, trained) == ("committed", 1, [SlotRef(0, 0)])
+    route = route_of(graph, "a/one")
+    assert route.parent_task == names.ROOT_TASK
+    for module in route.module_ids():
+        assert blobs.get_module(store, module).id == module
+    document = blobs.get_route(store, route.id)
+    assert document.parameters == {"total": 32, "added": 32, "accounted": 32.0}
+    assert document.transfer["reason"] == "no other task has a public route yet"
+    assert log.read_graph(store) == graph
+
+
+def test_the_same_run_again_trains_nothing(store: MemoryStore) -> None:
+    search(store, make_request("a/one"))
+    outcome, graph, trained = search(store, make_request("a/one"))
+    assert (outcome.kind, graph.version, trained) == ("already", 1, [])
+    assert "AlreadyCommitted" in outcome.reason
+
+
+def test_another_spec_at_the_same_run_key_is_refused_and_says_what_to_raise(store: MemoryStore) -> None:
+    search(store, make_request("a/one"))
+    with pytest.raises(ConflictError, match=r"raise spec.iteration to 2"):
+        search(store, make_request("a/one", seed=9))
+
+
+def test_another_spec_for_an_open_search_is_refused(store: MemoryStore) -> None:
+    with pytest.raises(StoreUnavailableError):
+        search(Cut(store, writes=3, landed=True), make_request("a/one"))
+    with pytest.raises(ConflictError, match="its open search"):
+        search(store, make_request("a/one", seed=9))
+
+
+def test_an_open_search_of_another_version_is_refused(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StoreUnavailableError):
+        search(Cut(store, writes=3, landed=True), make_request("a/one"))
+    monkeypatch.setattr("evergraft.__version__", "99.0.0")
+    with pytest.raises(UserError, match="ImageVersion"):
+        search(store, make_request("a/one"))
+
+
+def test_a_second_task_builds_on_the_first_and_shares_with_it(store: MemoryStore) -> None:
+    search(store, make_request("a/one"))
+    _, graph, _ = search(store, make_request("a/two", strategy="lora"))
+    one, two = route_of(graph, "a/one"), route_of(graph, "a/two")
+    assert two.parent == one.id
+    assert two.lineage_samples == 128
+    assert two.depth == 2
+    assert set(one.module_ids()) & set(two.module_ids())
+
+
+def test_a_private_task_is_never_built_upon(store: MemoryStore) -> None:
+    search(store, make_request("a/secret", visibility="Private"))
+    _, graph, _ = search(store, make_request("a/two", **MU2NET))
+    own = set(route_of(graph, "a/secret").module_ids()) - set(route_of(graph, names.ROOT_TASK).module_ids())
+    assert not own & set(route_of(graph, "a/two").module_ids())
+    assert route_of(graph, "a/two").parent_task == names.ROOT_TASK
+
+
+def test_a_worse_child_leaves_the_present_route(store: MemoryStore) -> None:
+    best = max(range(40), key=lambda seed: _quality(store, seed))
+    worst = min(range(40), key=lambda seed: _quality(store, seed))
+    search(store, make_request("a/one", seed=best))
+    before = route_of(log.read_graph(store), "a/one")
+    outcome, graph, _ = search(store, make_request("a/one", iteration=2, seed=worst))
+    assert (outcome.kind, outcome.version) == ("kept", 2)
+    assert route_of(graph, "a/one") == before
+
+
+def _quality(store: MemoryStore, seed: int) -> float:
+    request = make_request("a/one", seed=seed)
+    trainer = ArithmeticTrainer(Folder(MemoryStore("elsewhere"), request.search), request.spec)
+    from evergraft.search.strategies import get
+    from evergraft.search.values import Reference
+    from evergraft.search.view import build_view
+
+    facts, _ = trainer.open(None)
+    view = build_view(log.read_graph(store), spec=request.spec, facts=facts, reference=Reference(24, 48))
+    plan = get("finetune").next(view)
+    trainer.folder = Folder(store, request.search)
+    return trainer.train(SlotRef(0, 0), plan.candidates[0]).quality  # type: ignore[union-attr]
+
+
+def test_all_candidates_diverged_closes_with_none(store: MemoryStore) -> None:
+    outcome, graph, _ = search(store, make_request("a/one"), diverging=frozenset({SlotRef(0, 0)}))
+    assert outcome.kind == "none"
+    state = graph.task("a/one")
+    assert state is not None
+    assert (state.route, state.outcome) == (None, "none")
+
+
+def test_a_failed_candidate_fails_the_search_unless_it_may_be_discarded(store: MemoryStore) -> None:
+    bad = frozenset({SlotRef(0, 1)})
+    outcome, _, _ = search(store, make_request("a/one", **MU2NET), failing=bad)
+    assert outcome.kind == "failed"
+    assert "CandidateCrashes" in outcome.reason
+    outcome, _, _ = search(store, make_request("a/two", failed_candidates="Discard", **MU2NET), failing=bad)
+    assert outcome.kind == "committed"
+
+
+def test_a_newer_run_fences_out_an_older_one(store: MemoryStore) -> None:
+    old = make_request("a/one")
+    stale = log.read_graph(store)
+    with pytest.raises(StoreUnavailableError):
+        search(Cut(store, writes=5, landed=True), old)
+    search(store, make_request("a/one", iteration=2))
+    outcome, _ = run_search(store, stale, request=old, make_trainer=ArithmeticTrainer, emit=silent)
+    assert outcome.kind == "already"
+    assert route_of(log.read_graph(store), "a/one").id == outcome.route.id  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("landed", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("settings", [{}, MU2NET], ids=["finetune", "mu2net"])
+def test_cut_off_at_any_write_the_next_worker_commits_the_same(
+    store: MemoryStore, settings: dict[str, Any], landed: bool
+) -> None:
+    """Every write of a search in turn is the last one its worker makes."""
+    calm = MemoryStore(f"{store.url}-calm")
+    for entry in list(calm.list("")):
+        calm.delete(entry.key)
+    init_graph(calm)
+    _, expected, _ = search(calm, make_request("a/one", **settings))
+    writes = 0
+    while True:
+        for entry in list(store.list("")):
+            store.delete(entry.key)
+        init_graph(store)
+        try:
+            search(Cut(store, writes=writes, landed=landed), make_request("a/one", **settings))
+        except StoreUnavailableError:
+            search(store, make_request("a/one", **settings))
+        else:
+            break
+        after = log.read_graph(store)
+        assert after.version == 1
+        assert route_of(after, "a/one") == route_of(expected, "a/one")
+        writes += 1
+    assert writes > 10
