@@ -102,11 +102,11 @@ def open_dataset(
     Without `pinned` everything is read, decoded and checked once, and ``Dataset.manifest()`` is what to pin. With
     `pinned`, a stored ``data.json``, its samples and splits stand; sizes and store versions are compared now, and
     every read is held to the pinned SHA-256. `cache_bytes` caps the decoded images kept in memory; `storage_options`
-    are fsspec's, for this dataset alone.
+    are fields of ``StoreOptions`` (key, secret, token …), for this dataset alone.
 
     Raises:
         DataError: the data is unfit, or not what was pinned; the file and the fix are named.
-        PermissionDeniedError: the credentials may not read it.
+        PermissionDeniedError, UserError: the credentials may not read it, or are missing.
         StoreUnavailableError: the source does not answer.
         FormatError, IntegrityError: `pinned` is no ``data.json`` this version reads.
     """

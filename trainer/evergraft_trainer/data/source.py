@@ -15,19 +15,14 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
-import fsspec
-from fsspec.core import url_to_fs
+from evergraft.errors import DataError
+from evergraft_trainer.data.backend import Backend, open_backend
 
-from evergraft.errors import DataError, EvergraftError, PermissionDeniedError, StoreUnavailableError
-
-SCHEMES: Final = ("file", "memory", "gs", "s3")
-_REMOTE: Final = ("gs", "s3")
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -50,9 +45,8 @@ class Source:
     """A dataset's root. `root` is the folder; `file` is set if the URL names one file in it."""
 
     url: str
-    fs: fsspec.AbstractFileSystem
+    backend: Backend
     root: str
-    scheme: str
     file: str | None = None
     digests: dict[str, str] = field(default_factory=dict, repr=False)
     """SHA-256 of every object read so far, or pinned; the only state here, and it only grows."""
@@ -60,14 +54,18 @@ class Source:
     @property
     def remote(self) -> bool:
         """Whether a read is a request over the network."""
-        return self.scheme in _REMOTE
+        return self.backend.scheme in ("gs", "s3")
+
+    @property
+    def local(self) -> bool:
+        """Whether objects are local files, with links and devices among them."""
+        return self.backend.scheme == "file"
 
     @cached_property
     def tree(self) -> Mapping[str, Object]:
         """Every object below the root by name, in sorted order. Listed once."""
-        with _translated(self.url):
-            found = _local_tree(Path(self.root)) if self.scheme == "file" else self._find()
-            return {item.name: item for item in sorted(found, key=lambda item: item.name)}
+        found = self.backend.ask(self._find, where=self.url)
+        return {item.name: item for item in sorted(found, key=lambda item: item.name)}
 
     def stat(self, name: str) -> Object:
         """The object called `name`, checked to lie inside the root and to be readable.
@@ -76,13 +74,7 @@ class Source:
             DataError: no such object, or a name, link or device that must not be followed.
         """
         check_name(name, where=self.url)
-        if name == self.file and self.scheme != "file":
-            with _translated(self.where(name)):
-                item: Object | None = _remote_object(name, self.fs.info(f"{self.root}/{name}"))
-        elif name == self.file:
-            item = _local_object(Path(self.root), Path(self.root) / name)
-        else:
-            item = self.tree.get(name)
+        item = self.tree.get(name) if name != self.file else self._single(name)
         if item is None:
             raise DataError(f"{self.where(name)}: no such file in the dataset; add it or drop what refers to it")
         if item.problem:
@@ -98,21 +90,16 @@ class Source:
         item = self.stat(name)
         if item.size > limit:
             raise DataError(f"{self.where(name)}: {item.size:,} bytes where {limit:,} are allowed; remove the file")
-        with _translated(self.where(name)):
-            data = cast("bytes", self.fs.cat_file(f"{self.root}/{name}"))
+        fs, options = self.backend.fs, self.backend.read_options
+        path = f"{self.root}/{name}"
+        data = self.backend.ask(lambda: bytes(fs.cat_file(path, **options)), where=self.where(name))
         self._record(name, hashlib.sha256(data).hexdigest())
         return data
 
     def open(self, name: str) -> io.BufferedReader:
         """A seekable local file with the object's bytes, hashed first; a scratch copy if the object is not local."""
         self.stat(name)
-        with _translated(self.where(name)):
-            if self.scheme == "file":
-                file = (Path(self.root) / name).open("rb")
-            else:
-                file = cast("io.BufferedReader", tempfile.TemporaryFile())  # noqa: SIM115
-                with self.fs.open(f"{self.root}/{name}", "rb") as remote:
-                    shutil.copyfileobj(remote, file, _CHUNK_BYTES)
+        file = self.backend.ask(lambda: self._local_file(name), where=self.where(name))
         try:
             file.seek(0)
             self._record(name, hashlib.file_digest(file, "sha256").hexdigest())
@@ -134,11 +121,33 @@ class Source:
                 "or raise the task's iteration to train on the new data"
             )
 
-    def _find(self) -> Iterator[Object]:
+    def _find(self) -> list[Object]:
+        if self.local:
+            return list(_local_tree(Path(self.root)))
         prefix = self.root.rstrip("/") + "/"
-        for path, info in self.fs.find(self.root, detail=True).items():
-            if path.startswith(prefix) and not path.endswith("/"):
-                yield _remote_object(path[len(prefix) :], info)
+        return [
+            _remote_object(path[len(prefix) :], info)
+            for path, info in self.backend.fs.find(self.root, detail=True).items()
+            if path.startswith(prefix) and not path.endswith("/")
+        ]
+
+    def _single(self, name: str) -> Object:
+        path = f"{self.root}/{name}"
+        if self.local:
+            return _local_object(Path(self.root), Path(path))
+        return _remote_object(name, self.backend.ask(lambda: self.backend.fs.info(path), where=self.where(name)))
+
+    def _local_file(self, name: str) -> io.BufferedReader:
+        if self.local:
+            return (Path(self.root) / name).open("rb")
+        scratch = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            with self.backend.fs.open(f"{self.root}/{name}", "rb") as remote:
+                shutil.copyfileobj(remote, scratch, _CHUNK_BYTES)
+        except BaseException:
+            scratch.close()
+            raise
+        return cast("io.BufferedReader", scratch)
 
 
 def open_source(url: str, *, endpoint: str | None = None, storage_options: Mapping[str, Any] | None = None) -> Source:
@@ -146,27 +155,16 @@ def open_source(url: str, *, endpoint: str | None = None, storage_options: Mappi
 
     Raises:
         DataError: another scheme, or nothing is there.
-        PermissionDeniedError: the credentials given may not read it.
+        PermissionDeniedError, UserError: the credentials given may not read it, or are missing.
         StoreUnavailableError: no answer.
     """
-    scheme = url.split("://", 1)[0] if "://" in url else "file"
-    if scheme not in SCHEMES or "::" in url:
-        raise DataError(f"dataset.url: {url}: not readable here; use a path or {', '.join(SCHEMES)}")
-    options = dict(storage_options or {})
-    if endpoint is not None:
-        options["endpoint_url"] = endpoint
-    if scheme == "gs":
-        # Read when gcsfs is imported: with it on, each bucket is first asked for its type over gRPC.
-        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    with _translated(url, missing="no such folder or file; check dataset.url"):
-        fs, path = url_to_fs(url, use_listings_cache=False, **options)
-        if scheme == "file":
-            path = os.path.realpath(path)
-        kind = fs.info(path)["type"]
-    if kind == "file":
+    backend, path = open_backend(url, endpoint=endpoint, storage_options=storage_options)
+    missing = "no such folder or file; check dataset.url"
+    path = path.rstrip("/")
+    if backend.ask(lambda: backend.fs.info(path)["type"], where=url, missing=missing) == "file":
         root, name = posixpath.split(path)
-        return Source(url=url, fs=fs, root=root, scheme=scheme, file=name)
-    return Source(url=url, fs=fs, root=path.rstrip("/"), scheme=scheme)
+        return Source(url=url, backend=backend, root=root, file=name)
+    return Source(url=url, backend=backend, root=path)
 
 
 def check_name(name: str, *, where: str) -> None:
@@ -216,20 +214,3 @@ def _local_object(root: Path, path: Path) -> Object:
     if not stat.S_ISREG(status.st_mode):
         return Object(name, 0, problem="not a regular file; remove it")
     return Object(name, status.st_size)
-
-
-@contextmanager
-def _translated(where: str, *, missing: str = "gone while it was being read; put it back") -> Iterator[None]:
-    """Errors of any backend as ours. Clients raise what they like, so all that is not known is "no answer"."""
-    try:
-        yield
-    except EvergraftError:
-        raise
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{where}: {missing}") from None
-    except ImportError as error:
-        raise DataError(f"{where}: {error}; install the extra evergraft[gcs] or evergraft[s3]") from None
-    except Exception as error:
-        if isinstance(error, PermissionError) or "Forbidden" in str(error):
-            raise PermissionDeniedError(f"{where}: these credentials may not read it: {error}") from None
-        raise StoreUnavailableError(f"{where}: {type(error).__name__}: {error}") from error
