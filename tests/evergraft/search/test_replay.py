@@ -73,6 +73,15 @@ def test_a_replay_stops_where_results_are_missing() -> None:
     assert replay(VIEW, get("mu2net"), results).finish == finish
 
 
+def test_a_replay_starts_over_whatever_the_view_already_knows() -> None:
+    view, finish = play(VIEW, get("mu2net"), quality)
+    results = [result for record in view.history for result in record.results]
+    assert replay(replace(view, stop="late"), get("mu2net"), results).plans == (
+        *(record.plan for record in view.history),
+        finish,
+    )
+
+
 def test_a_replay_of_other_results_tells_where_it_differs() -> None:
     view, finish = play(VIEW, get("mu2net"), quality)
     recorded: tuple[Generation | Finish, ...] = (*(record.plan for record in view.history), finish)

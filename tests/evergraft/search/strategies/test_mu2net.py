@@ -86,6 +86,16 @@ def test_with_certain_mutation_everything_is_cloned_and_every_hyperparameter_ste
     assert plan.hyperparameters["cropMinArea"] in (0.02, 0.1)
 
 
+def test_the_mutation_rate_steps_first_and_the_rest_steps_by_the_new_one() -> None:
+    rate = Hyperparameter(name="mutationRate", start=1.0, values=(0.0, 1.0))
+    plans = [first([ROOT], rate, seed=seed) for seed in range(12)]
+    assert {plan.hyperparameters["mutationRate"] for plan in plans} == {0.0, 1.0}
+    for plan in plans:
+        stepped = plan.hyperparameters["mutationRate"] == 1.0
+        assert (plan.hyperparameters["learningRate"] != 0.01) == stepped
+        assert (actions(plan)["block.00"] == "clone") == stepped
+
+
 def test_a_parent_of_the_same_optimiser_hands_on_its_values_and_its_momentum() -> None:
     tuned = {"optimizer": "SGD", "learningRate": 0.2, "momentum": 0.5, "mutationRate": 0.0, "schedule": "restarts"}
     plan = first([ROOT, own(hyperparameters=tuned)], NEVER)
