@@ -49,7 +49,7 @@ def decode_bundle(data: bytes, *, sha256: str | None = None, where: str = "bundl
                 kind=str(item["kind"]), config=dict(item["config"]), tensors=tensors.get(f"{index:04d}", {})
             )
             found[str(item["id"])] = module
-    for module_id, module in found.items():
-        if module.id != module_id:
-            raise IntegrityError(f"{where}: module {module_id[:12]}… hashes to {module.id[:12]}…")
+        for module_id, module in found.items():
+            if module.id != module_id:
+                raise IntegrityError(f"{where}: module {module_id[:12]}… hashes to {module.id[:12]}…")
     return found

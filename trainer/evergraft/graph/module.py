@@ -107,8 +107,12 @@ def decode(data: bytes, *, expected_id: str | None = None) -> Module:
     kind, config = _identity(header.pop("__metadata__", None), where=where)
     tensors = dict(decode_tensors(header, body, where=where))
     module = Module(kind=kind, config=config, tensors=tensors)
-    if expected_id is not None and module.id != expected_id:
-        raise IntegrityError(f"{where}: its contents hash to {module.id[:12]}…, so the stored bytes are damaged")
+    try:
+        found = module.id
+    except (ValueError, RecursionError) as error:  # NaN in the config, half a surrogate in a name, …
+        raise IntegrityError(f"{where}: its config or names have no canonical form: {error}") from None
+    if expected_id is not None and found != expected_id:
+        raise IntegrityError(f"{where}: its contents hash to {found[:12]}…, so the stored bytes are damaged")
     return module
 
 
@@ -157,7 +161,12 @@ def decode_tensors(header: Mapping[str, Any], body: memoryview, *, where: str) -
     end = 0
     for name, entry in sorted(header.items(), key=lambda item: _start(item[1], where=where)):
         dtype, shape = entry.get("dtype"), entry.get("shape")
-        if dtype not in DTYPE_BYTES or not isinstance(shape, list) or not all(map(_is_size, shape)):
+        if (
+            not isinstance(dtype, str)
+            or dtype not in DTYPE_BYTES
+            or not isinstance(shape, list)
+            or not all(map(_is_size, shape))
+        ):
             raise IntegrityError(f"{where}: tensor {name!r} has an unknown dtype or a bad shape")
         start = end
         end = start + math.prod(shape) * DTYPE_BYTES[dtype]

@@ -267,8 +267,12 @@ def check_format(value: Any, *, what: str) -> None:
         )
 
 
+_WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""What taking apart JSON of another shape than expected may raise."""
+
+
 class reading:  # noqa: N801 - reads as a statement: with reading("route"): …
-    """Turn the KeyError, TypeError or ValueError of untrusted JSON into an IntegrityError that names the document."""
+    """Turn the KeyError, TypeError, … of untrusted JSON into an IntegrityError that names the document."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -277,7 +281,7 @@ class reading:  # noqa: N801 - reads as a statement: with reading("route"): …
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (KeyError, TypeError, ValueError, AttributeError, OverflowError)):
+        if isinstance(error, _WRONG):
             raise IntegrityError(f"{self._what}: missing or wrong field: {error!r}") from None
 
 
