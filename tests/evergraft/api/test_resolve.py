@@ -127,7 +127,7 @@ def test_another_strategys_settings_in_the_graph_do_not_count() -> None:
     assert (search.strategy, search.samples, search.parameters, search.hyperparameters) == (
         "lora",
         4096,
-        {"rank": 4},
+        {"parent": "newest", "rank": 4},
         (),
     )
 

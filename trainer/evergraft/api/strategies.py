@@ -28,19 +28,26 @@ class Mu2NetParameters(Part):
     """Children in a generation."""
 
 
-class FinetuneParameters(Part):
-    """Full fine-tuning of the root; it has no parameters of its own."""
+class BaselineParameters(Part):
+    """What every strategy of one child may say of its parent."""
+
+    parent: Annotated[str, Field(min_length=1, max_length=253)] = "newest"
+    """`newest`: this task's route, else the public one with the most training behind it; `root`; or a task's id."""
 
 
-class LoraParameters(Part):
-    """Low-rank changes of the root."""
+class FinetuneParameters(BaselineParameters):
+    """Full fine-tuning of the parent."""
+
+
+class LoraParameters(BaselineParameters):
+    """Low-rank changes of the parent."""
 
     rank: Annotated[int, Field(ge=1, le=1024)] = 8
     """Rank of each change."""
 
 
-class LinearParameters(Part):
-    """A new head on the frozen root; it has no parameters of its own."""
+class LinearParameters(BaselineParameters):
+    """A new head on the frozen parent."""
 
 
 _DATA = ("crop", "cropMinArea", "cropMinAspect", "flip", "brightness", "contrast", "saturation", "hue")
