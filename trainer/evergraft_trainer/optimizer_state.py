@@ -52,6 +52,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, model: RouteModel, saved
             if state and all(value.dim() == 0 or value.shape == parameter.shape for value in state.values()):
                 _check_whole(optimizer, state, layer=layer)
                 optimizer.state[parameter] = state
+    if isinstance(optimizer, torch.optim.SGD) and optimizer.state:
+        _complete(optimizer)
 
 
 def _layers(model: RouteModel) -> Iterator[tuple[str, Mapping[str, nn.Parameter]]]:
@@ -66,6 +68,13 @@ def _state(module: Module, name: str, parameter: nn.Parameter) -> dict[str, torc
         for key, value in module.tensors.items()
         if key.startswith(prefix)
     }
+
+
+def _complete(optimizer: torch.optim.SGD) -> None:
+    """Start the other buffers at zero: the first step gives them the same bits, and torch's fused kernel wants all."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state.setdefault(parameter, {"momentum_buffer": torch.zeros_like(parameter)})
 
 
 def _check_whole(optimizer: torch.optim.Optimizer, state: Mapping[str, torch.Tensor], *, layer: str) -> None:

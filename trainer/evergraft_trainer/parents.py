@@ -26,7 +26,7 @@ class Parent:
     """A candidate's start.
 
     `head_labels` are those of the head that a clone of it copies. `fresh` are modules that no committed route has:
-    they travel on with the candidate. `stream` is the generation whose data order a continued candidate follows.
+    they travel on with the candidate. `origin` is the slot whose random streams a continued candidate follows.
     """
 
     layers: tuple[Layer, ...]
@@ -35,7 +35,7 @@ class Parent:
     head_labels: tuple[str, ...]
     preprocessing: Preprocessing
     optimizer: tuple[Module, ...]
-    stream: int | None
+    origin: SlotRef | None
 
     def get(self, module_id: str) -> Module:
         """A module by id, for assembling; raises IntegrityError if the start does not have it."""
@@ -70,7 +70,7 @@ def _committed(folder: Folder, route_id: str, *, cache: ModuleCache | None, carr
         head_labels=route.labels,
         preprocessing=Preprocessing.from_json(route.preprocessing),
         optimizer=_optimizer(folder, route_id) if carry else (),
-        stream=None,
+        origin=None,
     )
 
 
@@ -90,7 +90,7 @@ def _candidate(
         head_labels=labels,
         preprocessing=Preprocessing.from_json(result.preprocessing),
         optimizer=tuple(module for module in found.values() if module.kind == "optimizer"),
-        stream=int(result.metrics["stream"]),
+        origin=SlotRef(*map(int, result.metrics["origin"])),
     )
 
 

@@ -140,7 +140,7 @@ class Candidate:
         search = trainer.spec.search
         self.preprocessing = _preprocessing(parent.preprocessing, plan, search.image_size)
         self.recipe = read_recipe(plan, search)
-        self.stream = ref.generation if parent.stream is None or plan.schedule.offset == 0 else parent.stream
+        self.origin = ref if parent.origin is None or plan.schedule.offset == 0 else parent.origin
         self.profile = current_profile(trainer.device, dtype=search.precision, batch_size=search.batch_size)
         self.states = SlotStates(folder=trainer.folder, ref=ref, claim=trainer.claim)
         self.progress = self.states.load(str(self.profile["digest"]))
@@ -150,7 +150,7 @@ class Candidate:
             plan.layers,
             labels=trainer.data.labels,
             parent_labels=parent.head_labels,
-            seed=stream_seed(trainer.spec, f"init/{ref.generation}/{ref.slot}"),
+            seed=stream_seed(trainer.spec, f"init/{self.origin.generation}/{self.origin.slot}"),
             image_size=self.preprocessing.image_size,
             dropout=search.dropout,
             stochastic_depth=search.stochastic_depth,
@@ -187,7 +187,7 @@ class Candidate:
         seen = self.progress.samples
         for batch in train_batches(
             self.trainer.data.train,
-            seed=stream_seed(self.trainer.spec, f"data/{self.stream}"),
+            seed=stream_seed(self.trainer.spec, f"data/{self.origin.generation}"),
             batch_size=self.recipe.batch_size,
             start=offset + seen,
             stop=offset + self.recipe.samples,
@@ -238,7 +238,7 @@ class Candidate:
             metrics={
                 **(best.metrics if best is not None and usable else {}),
                 "qualities": list(self.progress.qualities),
-                "stream": self.stream,
+                "origin": [self.origin.generation, self.origin.slot],
             },
             parameters=self.model.num_parameters(),
             flops=self.model.flops,

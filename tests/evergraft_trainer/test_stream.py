@@ -1,0 +1,259 @@
+"""A stream of real searches with torch, on tiny images: what the promises say of the whole."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from evergraft.api.resolved import ResolvedDataset, ResolvedTask
+from evergraft.api.root import Root
+from evergraft.errors import StoreUnavailableError
+from evergraft.graph.route import RouteSummary
+from evergraft.names import RunKey
+from evergraft.search.engine import Request, run_search
+from evergraft.search.events import silent
+from evergraft.search.folder import Folder
+from evergraft.search.values import CandidatePlan, DeltaPlan, LayerPlan, Schedule, SlotRef
+from evergraft.store import blobs, log
+from evergraft.store.memory import MemoryStore
+from evergraft.store.recording import RecordingStore
+from evergraft.store.seam import Store
+from evergraft.testing.arithmetic import make_request
+from evergraft_trainer import profile
+from evergraft_trainer.answers import check_answers
+from evergraft_trainer.device import open_device
+from evergraft_trainer.golden import golden_answers
+from evergraft_trainer.predict import Predictor
+from evergraft_trainer.roots import init
+from evergraft_trainer.serving import serve
+from evergraft_trainer.trainer import TorchTrainer
+
+VIT = {"imageSize": 8, "patchSize": 4, "width": 16, "depth": 2, "heads": 2}
+RESNET = {"imageSize": 8, "depths": [1, 1], "widths": [8, 16]}
+DEVICE = open_device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def numeric_profile() -> None:
+    profile.apply(threads=1)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three classes of 8×8 images that a tiny network can tell apart: bright left, right or middle."""
+    numbers = np.random.default_rng(0)
+    images = numbers.integers(0, 90, (90, 8, 8), dtype=np.uint8)
+    labels = np.arange(90) % 3
+    for label, columns in enumerate((slice(0, 3), slice(5, 8), slice(3, 5))):
+        images[labels == label, :, columns] += np.uint8(150)
+    splits = {"train": slice(0, 60), "validation": slice(60, 75), "test": slice(75, 90)}
+    arrays: dict[str, Any] = {f"{name}_images": images[rows] for name, rows in splits.items()}
+    arrays |= {f"{name}_labels": labels[rows] for name, rows in splits.items()}
+    path = tmp_path / "data.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> MemoryStore:
+    return fresh(request.node.name)
+
+
+def fresh(name: str, backbone: Literal["vit", "resnet"] = "vit") -> MemoryStore:
+    store = MemoryStore(name)
+    for entry in list(store.list("")):
+        store.delete(entry.key)
+    init(store, Root(backbone=backbone, config=VIT if backbone == "vit" else RESNET, seed=0))
+    return store
+
+
+def request_of(task: str, data: Path, **search: Any) -> Request:
+    asked = make_request(task, **{"samples": 128, "batch_size": 16, **search})
+    spec = replace(
+        asked.spec, dataset=ResolvedDataset(url=str(data), train="train", validation="validation", test="test")
+    )
+    return replace(asked, spec=spec)
+
+
+def search(store: Store, request: Request) -> RouteSummary:
+    outcome, _ = run_search(store, log.read_graph(store), request=request, make_trainer=trainer, emit=silent)
+    assert outcome.kind == "committed", outcome
+    assert outcome.route is not None
+    return outcome.route
+
+
+def trainer(folder: Folder, spec: ResolvedTask) -> TorchTrainer:
+    return TorchTrainer(folder=folder, spec=spec, device=DEVICE, cache=None, emit=silent)
+
+
+def logits(store: Store, task: str) -> bytes:
+    served = serve(store, task)
+    return base64.b64decode(
+        golden_answers(served.model, served.route.layers, served.preprocessing, device=DEVICE)["data"]
+    )
+
+
+@pytest.mark.parametrize("backbone", ["vit", "resnet"])
+def test_after_a_stream_every_earlier_answer_is_the_same_bits(
+    request: pytest.FixtureRequest, data: Path, backbone: Literal["vit", "resnet"]
+) -> None:
+    store = fresh(request.node.name, backbone)
+    strategies = ["finetune", "finetune", "linear"] if backbone == "resnet" else ["finetune", "lora", "linear"]
+    answers: dict[str, bytes] = {}
+    for number, strategy in enumerate(strategies):
+        task = f"stream/{number}"
+        search(store, request_of(task, data, strategy=strategy))
+        answers[task] = logits(store, task)
+        for earlier, golden in answers.items():
+            assert logits(store, earlier) == golden
+    rows = {row["task"]: row for row in check_answers(store, device=DEVICE)}
+    assert set(rows) == {*answers, "root"}
+    assert all(row["bitIdentical"] and row["sameProfile"] and row["holds"] for row in rows.values())
+    for task, golden in answers.items():
+        assert base64.b64decode(serve(store, task).route.golden["data"]) == golden
+
+
+def test_a_changed_weight_is_found_by_its_answers(store: MemoryStore, data: Path) -> None:
+    route = search(store, request_of("a/one", data))
+    served = serve(store, "a/one")
+    with np.errstate(all="ignore"):
+        head = served.model.head
+        assert head is not None
+        head.bias.data[0] += 1e-6
+    from evergraft_trainer.golden import compare
+
+    found = compare(served.route.golden, served.model, served.route.layers, served.preprocessing, device=DEVICE)
+    assert not found.bit_identical
+    assert served.summary == route
+
+
+def test_it_learns(store: MemoryStore, data: Path) -> None:
+    route = search(store, request_of("a/one", data, samples=1024, strategy="finetune"))
+    document = blobs.get_route(store, route.id)
+    assert document.metrics["testQuality"] >= 0.8
+    assert document.samples_seen == 1024
+    assert np.array(document.metrics["confusion"]).sum() == 15
+    assert len(document.metrics["qualities"]) == 2
+
+
+class CutAfter:
+    """A store whose writes fail once the given key has been written a number of times."""
+
+    def __init__(self, inner: Store, *, name: str, times: int) -> None:
+        self.inner, self.name, self.times, self.cut = inner, name, times, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def put(self, key: str, data: bytes) -> None:
+        if self.cut:
+            raise StoreUnavailableError("cut off")
+        self.inner.put(key, data)
+        if key.endswith(self.name):
+            self.times -= 1
+            self.cut = self.times <= 0
+
+
+@pytest.mark.parametrize("strategy", ["finetune", "lora", "mu2net"])
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_resumed_from_any_saved_state_a_candidate_ends_with_the_same_bits(
+    request: pytest.FixtureRequest, data: Path, strategy: str, times: int
+) -> None:
+    settings: dict[str, Any] = {"strategy": strategy, "samples": 256, "validations": 4, "dropout": 0.1}
+    if strategy == "mu2net":
+        settings |= {"parameters": {"generations": 2, "candidates": 2}}
+    undisturbed = search(fresh(request.node.name), request_of("a/one", data, **settings))
+    store = fresh(f"{request.node.name}-cut")
+    with pytest.raises(StoreUnavailableError, match="cut off"):
+        search(CutAfter(store, name="state-1.json", times=times), request_of("a/one", data, **settings))
+    resumed = search(store, request_of("a/one", data, **settings))
+    assert [layer.to_json() for layer in resumed.layers] == [layer.to_json() for layer in undisturbed.layers]
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_continuing_a_candidate_gives_the_bits_of_one_that_never_stopped(
+    request: pytest.FixtureRequest, data: Path, optimizer: str
+) -> None:
+    asked = request_of("a/one", data, samples=256, dropout=0.1)
+    store = fresh(request.node.name)
+    root = next(iter(log.read_graph(store).routes()))
+    lora = DeltaPlan("lora", {"rank": 2, "targets": ["qkv"]})
+    body = [LayerPlan(layer.name, "share", deltas=(lora,) if "block" in layer.name else ()) for layer in root.layers]
+    whole = CandidatePlan(
+        kind="train",
+        start=root.id,
+        layers=(*body, LayerPlan("head", "new")),
+        hyperparameters={"learningRate": 0.01, "optimizer": optimizer, "crop": True, "flip": True},
+        samples=256,
+        validations=2,
+        schedule=Schedule(span=256),
+    )
+    once = trainer(Folder(store, asked.search), asked.spec).train(SlotRef(0, 0), whole)
+
+    folder = Folder(fresh(f"{request.node.name}-parts"), asked.search)
+    worker = trainer(folder, asked.spec)
+    first = replace(whole, samples=128, validations=1)
+    folder.put_result(SlotRef(0, 0), worker.train(SlotRef(0, 0), first))
+    goes_on = replace(lora, config={**lora.config, "continue": True})
+    layers = [
+        replace(item, action="clone" if item.name == "head" else "share", deltas=(goes_on,) if item.deltas else ())
+        for item in whole.layers
+    ]
+    second = replace(
+        first,
+        start=SlotRef(0, 0),
+        state="last",
+        layers=tuple(layers),
+        schedule=Schedule(span=256, offset=128),
+        optimizer="carry",
+    )
+    continued = worker.train(SlotRef(1, 0), second)
+    assert continued.weights["last"]["layers"] == once.weights["last"]["layers"]
+    assert continued.samples == once.samples // 2
+
+
+def test_predict_and_search_read_only_the_route_they_start_from(store: MemoryStore, data: Path) -> None:
+    search(store, request_of("a/one", data, strategy="lora"))
+    search(store, request_of("a/two", data, strategy="finetune", parameters={"parent": "root"}))
+    record = RecordingStore(store)
+    served = serve(record, "a/one")
+    labels, probabilities = Predictor(served).predict([np.zeros((8, 8), np.uint8)])
+    assert labels[0] in {"0", "1", "2"}
+    assert probabilities.shape == (1, 3)
+    assert abs(probabilities.sum() - 1) < 1e-9
+    read = {operation.key for operation in record.operations if operation.key.startswith("modules/")}
+    assert read == {f"modules/{module[:2]}/{module}.safetensors" for module in served.summary.module_ids()}
+    record = RecordingStore(store)
+    root = next(route for route in log.read_graph(store).routes() if route.is_root)
+    search(record, request_of("a/three", data, strategy="finetune", parameters={"parent": "root"}))
+    read = {op.key for op in record.operations if op.name == "get" and op.key.startswith("modules/")}
+    assert read == {f"modules/{module[:2]}/{module}.safetensors" for module in root.module_ids()}
+
+
+def test_a_prediction_does_not_depend_on_its_company(store: MemoryStore, data: Path) -> None:
+    search(store, request_of("a/one", data))
+    predictor = Predictor(serve(store, "a/one"))
+    images = [np.random.default_rng(seed).integers(0, 255, (8, 8), dtype=np.uint8) for seed in range(40)]
+    together = predictor.predict(images)[1]
+    alone = np.concatenate([predictor.predict([image])[1] for image in images])
+    assert (together == alone).all()
+
+
+def test_labels_that_stay_keep_their_rows_when_a_task_evolves(store: MemoryStore, data: Path, tmp_path: Path) -> None:
+    search(store, request_of("a/one", data))
+    arrays: dict[str, Any] = dict(np.load(data))
+    for name in ("train", "validation", "test"):
+        arrays[f"{name}_labels"] = np.where(arrays[f"{name}_labels"] == 0, 7, arrays[f"{name}_labels"])
+    other = tmp_path / "other.npz"
+    np.savez(other, **arrays)
+    asked = request_of("a/one", other, samples=512)
+    again = replace(asked, run=RunKey(2, 1), spec=replace(asked.spec, iteration=2))
+    outcome, _ = run_search(store, log.read_graph(store), request=again, make_trainer=trainer, emit=silent)
+    assert outcome.kind in ("committed", "kept")
+    if outcome.kind == "committed":
+        assert serve(store, "a/one").route.labels == ("1", "2", "7")
