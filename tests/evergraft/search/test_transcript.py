@@ -231,8 +231,8 @@ def test_training(slot: tuple[int, int]) -> None:
     # 200 samples ÷ 6 candidates = 33, rounded down to whole batches of 8 = 32.
     assert (plan.samples, plan.validations) == (32, 2)
     assert (plan.schedule.span, plan.schedule.offset, plan.schedule.kind) == (32, 0, "cosine")
-    # Momentum comes from parents trained by SGD: the candidates. The routes' hyperparameters name no optimiser.
-    assert plan.optimizer == ("carry" if slot in {(1, 0), (1, 1)} else "fresh")
+    # Momentum is copied with every clone.
+    assert plan.optimizer == "carry"
     assert plan.threshold == (None if THRESHOLDS[slot] is None else pytest.approx(THRESHOLDS[slot], abs=5e-6))
 
 

@@ -6,8 +6,9 @@ task's route and of all kept candidates is committed, ties to the earlier; if th
 Left open by the paper and decided here. "This task's best route", which the data hyperparameters come from, is the
 best of the committed route and the candidates kept so far. Inherited values are placed on this search's ladders, on
 the nearest rung. Learning rate, warm-up, momentum and schedule are inherited only from a parent trained by the same
-optimiser, whose state is carried; another's mean nothing here, so they begin at their starts, with fresh state. Each
-child has a schedule of its own, from warm-up to the end. Steps, layers and parents: see `mutate` and `parents`.
+optimiser: another's mean nothing here, so they begin at their starts. Its momentum is always carried along, which
+takes what there is of the same optimiser, and nothing for layers that are new. Each child has a schedule of its own,
+from warm-up to the end. Steps, layers and parents: see `mutate` and `parents`.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def _child(
         samples=samples,
         validations=view.spec.search.validations,
         schedule=Schedule(span=samples, kind=str(values.get("schedule", "cosine"))),
-        optimizer="carry" if same_optimizer else "fresh",
+        optimizer="carry",
         threshold=start.score,
         mutations=(*child.mutations, *describe(layers)),
         reason=draw.reason,
