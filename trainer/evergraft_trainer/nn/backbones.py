@@ -131,9 +131,8 @@ def _resnet(sizes: Mapping[str, Any]) -> Plan:
     inputs = integer(widths[0], name="widths", least=1, most=1 << 13)
     for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
         integer(width, name="widths", least=1, most=1 << 13)
-        for _ in range(integer(depth, name="depths", least=1, most=MAX_DEPTH)):
-            first = plan[-1][0] == "stem" or plan[-1][2]["width"] != width
-            stride = 2 if first and stage > 0 else 1
+        for place in range(integer(depth, name="depths", least=1, most=MAX_DEPTH)):
+            stride = 2 if place == 0 and stage > 0 else 1
             config = {"block": block, "input": inputs, "width": width, "stride": stride}
             plan.append((f"block.{len(plan) - 1:02d}", "residual_block", config))
             inputs = width * EXPANSION[block]

@@ -80,9 +80,7 @@ def head_from_torchvision(model: nn.Module) -> Module:
     return codec.module("head", config, last, where="layer 'head'")
 
 
-def _module(
-    name: str, kind: str, config: dict[str, object], state: Mapping[str, Tensor], names: Mapping[str, str]
-) -> Module:
+def _module(name: str, kind: str, config: Config, state: Mapping[str, Tensor], names: Mapping[str, str]) -> Module:
     where = f"layer {name!r}"
     tensors = {}
     for ours, theirs in names.items():

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from evergraft.errors import IntegrityError
 from evergraft_trainer.nn.kind import Config, fields
@@ -37,9 +36,12 @@ class Lora(nn.Module):
             self.register_parameter(f"{name}_b", nn.Parameter(torch.empty(outputs, rank)))
 
     def change(self, target: str, x: Tensor) -> Tensor:
-        """What the change adds to the output of `target` for input `x` (…×in to …×out)."""
-        inner = functional.linear(x, self.get_parameter(f"{target}_a"))
-        return functional.linear(inner, self.get_parameter(f"{target}_b")) * self.scale
+        """What the change adds to the output of `target`, as rows×out, for input `x` of …×in.
+
+        Products of plain matrices: for other shapes torch's choice of kernel depends on what requires a gradient.
+        """
+        inner = torch.mm(x.reshape(-1, x.shape[-1]), self.get_parameter(f"{target}_a").t())
+        return torch.mm(inner, self.get_parameter(f"{target}_b").t()) * self.scale
 
 
 def check(config: Config) -> None:

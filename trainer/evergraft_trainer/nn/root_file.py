@@ -8,7 +8,7 @@ only place that reads a ``.pth``.
 from __future__ import annotations
 
 import json
-import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,11 @@ def import_torchvision(
 
 def _read_state(weights: Path) -> Mapping[str, torch.Tensor]:
     try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            state = torch.load(weights, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{weights}: no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001 - a hostile file can make the reader fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{weights}: not a file of weights alone (a state dict saved by torch): {reason}") from None
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):

@@ -98,14 +98,11 @@ class EncoderBlock(nn.Module):
 
     def _attend(self, x: Tensor, lora: Lora | None) -> Tensor:
         batch, tokens, width = x.shape
-        query, key, value = _project(self.qkv, x.transpose(0, 1), lora, "qkv").chunk(3, dim=-1)
-        split = (tokens, batch, self.heads, width // self.heads)
+        packed = _project_rows(self.qkv, x.transpose(0, 1), lora, "qkv").view(tokens, batch, 3, width)
+        split = packed.permute(2, 0, 1, 3).contiguous().view(3, tokens, batch, self.heads, width // self.heads)
+        query, key, value = split.permute(0, 2, 3, 1, 4).unbind()
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION if x.device.type == "cpu" else SDPBackend.MATH):
-            mixed = functional.scaled_dot_product_attention(
-                query.view(split).permute(1, 2, 0, 3),
-                key.view(split).permute(1, 2, 0, 3),
-                value.view(split).permute(1, 2, 0, 3),
-            )
+            mixed = functional.scaled_dot_product_attention(query, key, value)
         rows = mixed.permute(2, 0, 1, 3).reshape(tokens * batch, width)
         return _project(self.out_proj, rows, lora, "out_proj").view(tokens, batch, width).transpose(0, 1)
 
@@ -140,7 +137,22 @@ def resize_positions(embedding: Tensor, tokens: int) -> Tensor:
 
 def _project(linear: nn.Linear, x: Tensor, lora: Lora | None, name: str) -> Tensor:
     y = functional.linear(x, linear.weight, linear.bias)
-    return y if lora is None or name not in lora.targets else y + lora.change(name, x)
+    return y if lora is None or name not in lora.targets else y + lora.change(name, x).view(y.shape)
+
+
+def _project_rows(linear: nn.Linear, x: Tensor, lora: Lora | None, name: str) -> Tensor:
+    """`_project` of tokens×B×width to (tokens · B)×outputs, spelled out.
+
+    For an input in another order than memory's, torch would choose between products of different bits by whether the
+    weights require a gradient. A layer must answer alike frozen and trained, so the choice that it makes for weights
+    in training (and so for a plain torchvision model) is written down here.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    if x.is_contiguous():
+        return _project(linear, rows, lora, name)
+    y = torch.mm(rows, linear.weight.t())
+    y = y + linear.bias.to(y.dtype)
+    return y if lora is None or name not in lora.targets else y + lora.change(name, rows)
 
 
 def _check_patch_embed(config: Config) -> None:
