@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evergraft.errors import DataError
 from evergraft.store.open import open_store
 from evergraft_trainer import profile
-from evergraft_trainer.data.decode import decode
+from evergraft_trainer.data.decode import decode_image
 from evergraft_trainer.data.preprocessing import normalise, stack
 from evergraft_trainer.serving import Served, serve
 
@@ -71,9 +71,9 @@ def _pixels(image: Image) -> NDArray[np.uint8]:
             raise DataError(f"an image of {image.dtype} {image.shape}; expected uint8 H×W, H×W×1 or H×W×3")
         return image if image.ndim == 3 else image[:, :, None]
     if isinstance(image, bytes):
-        return decode(image, where="image bytes")
+        return decode_image(image, where="image bytes")
     try:
         data = Path(image).read_bytes()
     except OSError as error:
         raise DataError(f"{image}: cannot be read: {error.strerror}") from None
-    return decode(data, where=str(image))
+    return decode_image(data, where=str(image))

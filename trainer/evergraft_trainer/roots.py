@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import fsspec
 
@@ -36,6 +35,9 @@ from evergraft_trainer.nn.root_file import read_root_file
 from evergraft_trainer.profile import current_profile
 
 Layers = Sequence[tuple[str, Module]]
+
+GENERAL = ("vit", "resnet")
+"""Backbones whose sizes the weights themselves may settle."""
 
 
 def init_from_file(url: str, path: Path) -> Graph:
@@ -88,19 +90,21 @@ def make_root(root: Root) -> tuple[Layers, Preprocessing]:
     except FileNotFoundError:
         raise SpecError(f"root.weights.url: {root.weights.url}: no such file; check the path") from None
     layers, preprocessing = read_root_file(data, sha256=root.weights.sha256, where=root.weights.url)
-    expected = root_shapes(root)
-    found = [(name, module.kind, dict(module.config)) for name, module in layers]
-    if root.config and found != expected:
-        raise SpecError(
-            f"root.weights: {root.weights.url} holds {_shown(found)}, root.config asks for {_shown(expected)}; "
-            "leave root.config out, or use the weights that fit it"
-        )
+    if root.config or root.backbone not in GENERAL:
+        _check_shapes(root, layers)
     return layers, Preprocessing.from_json(preprocessing)
 
 
-def root_shapes(root: Root) -> list[tuple[str, str, dict[str, Any]]]:
-    """(name, kind, config) of the layers that a root's backbone and config ask for."""
-    return [(name, kind, dict(config)) for name, kind, config in root_plan(root.backbone, root.config)]
+def _check_shapes(root: Root, layers: Layers) -> None:
+    """Refuse weights that are not of the backbone and config asked for."""
+    expected = [(name, kind, dict(config)) for name, kind, config in root_plan(root.backbone, root.config)]
+    found = [(name, module.kind, dict(module.config)) for name, module in layers]
+    if found != expected:
+        assert root.weights is not None
+        raise SpecError(
+            f"root.weights: {root.weights.url} holds {_shown(found)}; root.backbone and root.config ask for "
+            f"{_shown(expected)}; leave root.config out, or use weights that fit"
+        )
 
 
 def root_route(layers: Layers, preprocessing: Preprocessing) -> tuple[Route, RouteSummary]:

@@ -16,6 +16,7 @@ from typing import Any
 from evergraft.api.load import Document, load_documents
 from evergraft.api.modulegraph import ModuleGraph
 from evergraft.api.resolve import resolve, spec_hash, task_hash
+from evergraft.api.rules import ignored_locally
 from evergraft.api.task import Task
 from evergraft.errors import EvergraftError, NotAGraphError, SpecError, StoppedError
 from evergraft.graph.state import Graph
@@ -155,10 +156,9 @@ def open_graph(store: Store, module_graph: ModuleGraph | None, documents: Sequen
 
 def name_ignored(job: Job, emit: Emit) -> None:
     """Say once what a local run does not follow."""
-    ignored = [name for name in ("workers", "timeouts") if name in job.task.spec.model_fields_set]
+    ignored = ignored_locally(job.task)
     if ignored:
-        fields = ", ".join(f"spec.{name}" for name in ignored)
-        emit("ignored", {"task": job.id, "fields": fields, "why": "only a cluster has them"})
+        emit("ignored", {"task": job.id, "fields": ", ".join(ignored), "why": "only a cluster has them"})
 
 
 def _run_job(

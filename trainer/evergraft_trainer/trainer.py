@@ -161,7 +161,12 @@ class Candidate:
         self.model.to(trainer.device.torch_device)
         trained = self.model.trained_parameters().values()
         self.optimizer = make_optimizer(self.recipe, trained, fused=trainer.device.kind != "xla")
-        restore_optimizer(self.optimizer, self.model, saved.values() if self.progress.last else parent.optimizer)
+        if self.progress.last:
+            restore_optimizer(self.optimizer, self.model, saved.values())
+        elif plan.optimizer == "carry":
+            kept = {item.name for item in plan.layers if item.action != "new"}
+            carried = (state for state in parent.optimizer if state.config.get("layer") in kept)
+            restore_optimizer(self.optimizer, self.model, carried)
         self.began = time.monotonic() - self.progress.seconds
 
     def run(self) -> SlotResult:

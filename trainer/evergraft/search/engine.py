@@ -165,7 +165,8 @@ def _open(folder: Folder, graph: Graph, request: Request) -> dict[str, Any]:
 def _search(folder: Folder, base: Graph, *, spec: ResolvedTask, trainer: Trainer, emit: Emit) -> dict[str, Any]:
     """Generations until the strategy finishes; returns the closing document."""
     facts, manifest = _facts(folder, trainer)
-    emit("data", {"task": spec.task, "labels": len(facts.labels), **manifest.get("counts", {})})
+    counts = {split: sum(labels.values()) for split, labels in manifest["counts"].items()}
+    emit("data", {"task": spec.task, "labels": len(facts.labels), **counts})
     info = log.read_info(folder.store)
     reference = Reference(parameters=info.reference_parameters, flops=info.reference_flops)
     view = build_view(base, spec=spec, facts=facts, reference=reference)

@@ -1,0 +1,230 @@
+"""Whatever a user gets wrong: one message that names it and the fix, the right exit code, nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from evergraft.store import files
+from evergraft_trainer.testing.commands import Answer, Run, contents, task_file
+from evergraft_trainer.testing.datasets import DatasetMaker
+
+
+def refused(answer: Answer, code: int, *words: str) -> None:
+    assert answer.code == code, answer.err
+    assert "Traceback" not in answer.err + answer.out
+    for word in words:
+        assert word in answer.err, answer.err
+
+
+Refuse = Callable[..., None]
+
+
+@pytest.fixture
+def refuse(run: Run, graph: Path) -> Refuse:
+    """Run a task and expect a refusal that leaves the graph as it was, but for the open search."""
+
+    def expect(task: Path, code: int, *words: str) -> None:
+        before = contents(graph)
+        refused(run("run", task, "--graph", graph), code, *words)
+        after = {name: digest for name, digest in contents(graph).items() if not name.startswith("searches/")}
+        assert after == before
+        assert run("graph", "verify", graph).code == 0
+
+    return expect
+
+
+def test_unreadable_yaml(refuse: Refuse, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("spec: [1, 2\nkind: }")
+    refuse(path, 64, "bad.yaml:2")
+
+
+def test_unknown_field_with_the_nearest_name(refuse: Refuse, images: Path, tmp_path: Path) -> None:
+    path = task_file(tmp_path, images)
+    path.write_text(path.read_text().replace("strategy:", "strategi:"))
+    refuse(path, 64, "pets.yaml:6", "spec.search.strategi: unknown field", "did you mean strategy?")
+
+
+def test_unknown_strategy_with_those_allowed(refuse: Refuse, images: Path, tmp_path: Path) -> None:
+    path = task_file(tmp_path, images)
+    path.write_text(path.read_text().replace("finetune", "finetun"))
+    refuse(path, 64, "spec.search.strategy", "finetune", "mu2net", "linear")
+
+
+def test_wrong_type(refuse: Refuse, images: Path, tmp_path: Path) -> None:
+    refuse(task_file(tmp_path, images, search=", seed: many"), 64, "pets.yaml:6", "spec.search.seed")
+
+
+def test_too_few_samples_names_the_field_and_the_least(refuse: Refuse, images: Path, tmp_path: Path) -> None:
+    path = task_file(tmp_path, images)
+    path.write_text(path.read_text().replace("samples: 64", "samples: 8"))
+    refuse(path, 64, "spec.search.samples", "16")
+
+
+def test_missing_folder(refuse: Refuse, tmp_path: Path) -> None:
+    refuse(task_file(tmp_path, "nowhere"), 65, "nowhere")
+
+
+def test_one_class(refuse: Refuse, make: DatasetMaker, tmp_path: Path) -> None:
+    refuse(task_file(tmp_path, make.folder({"cat": 20})), 65, "class", "cat")
+
+
+def test_class_missing_from_training(refuse: Refuse, make: DatasetMaker, tmp_path: Path) -> None:
+    counts = {"train/cat": 9, "train/dog": 9, "validation/cat": 3, "validation/dog": 3, "validation/owl": 3}
+    refuse(task_file(tmp_path, make.folder(counts)), 65, "owl", "train")
+
+
+def test_corrupt_image_is_named(refuse: Refuse, images: Path, tmp_path: Path) -> None:
+    (images / "cat" / "0003.png").write_bytes(b"\x89PNG\r\n\x1a\nnot really")
+    refuse(task_file(tmp_path, images), 65, "cat/0003.png", "maxBadFraction")
+
+
+def test_pickled_npz(refuse: Refuse, tmp_path: Path) -> None:
+    objects = np.array([{"a": 1}, {"b": 2}], dtype=object)
+    np.savez(tmp_path / "evil.npz", train_images=objects, train_labels=np.array([0, 1]))
+    refuse(task_file(tmp_path, tmp_path / "evil.npz"), 65, "evil.npz", "train_images")
+
+
+def test_archive_member_that_leaves_the_root(refuse: Refuse, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "evil.npz", "w") as archive:
+        archive.writestr("../../train_images.npy", b"")
+    refuse(task_file(tmp_path, tmp_path / "evil.npz"), 65, "evil.npz", "..")
+
+
+def test_path_traversal_in_parquet(refuse: Refuse, make: DatasetMaker, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(make.png(1))
+    (tmp_path / "data").mkdir()
+    table = pa.table({"image": ["../secret.png"] * 20, "label": list(range(2)) * 10})
+    pq.write_table(table, tmp_path / "data" / "rows.parquet")
+    refuse(task_file(tmp_path, tmp_path / "data" / "rows.parquet"), 65, "../secret.png")
+
+
+def test_too_many_duplicates_across_splits(refuse: Refuse, make: DatasetMaker, tmp_path: Path) -> None:
+    folder = make.folder({"train/cat": 10, "train/dog": 10, "validation/cat": 4, "validation/dog": 4})
+    for number in range(4):
+        (folder / f"validation/cat/{number:04d}.png").write_bytes((folder / f"train/cat/{number:04d}.png").read_bytes())
+    refuse(task_file(tmp_path, folder), 65, "cat/0000.png", "maxBadFraction")
+
+
+def test_one_image_with_two_labels_across_splits(refuse: Refuse, make: DatasetMaker, tmp_path: Path) -> None:
+    folder = make.folder({"train/cat": 10, "train/dog": 10, "validation/cat": 4, "validation/dog": 4})
+    (folder / "validation/dog/0000.png").write_bytes((folder / "train/cat/0000.png").read_bytes())
+    refuse(task_file(tmp_path, folder), 65, "train/cat/0000.png", "validation/dog/0000.png")
+
+
+def test_weights_with_the_wrong_digest(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"weights")
+    root = tmp_path / "root.yaml"
+    root.write_text(f"{{backbone: vit, weights: {{url: w.safetensors, sha256: '{'0' * 64}'}}}}")
+    answer = run("graph", "init", tmp_path / "graph", "--root", root)
+    refused(answer, 65, "root.weights", "w.safetensors", "0" * 64)
+    assert not (tmp_path / "graph" / "graph.json").exists()
+
+
+def test_weights_of_the_wrong_shapes(run: Run, graph: Path, images: Path, tmp_path: Path) -> None:
+    assert run("run", task_file(tmp_path, images), "--graph", graph).code == 0
+    exported = run("export", graph, "pets", "--as-root", tmp_path / "w.safetensors", "--json")
+    digest = json.loads(exported.out)["sha256"]
+    config = "{imageSize: 8, patchSize: 4, width: 24, depth: 1, heads: 3}"
+    root = tmp_path / "other.yaml"
+    root.write_text(f"{{backbone: vit, config: {config}, weights: {{url: w.safetensors, sha256: {digest}}}}}")
+    refused(run("graph", "init", tmp_path / "other", "--root", root), 64, "root.weights", "root.config")
+    assert not (tmp_path / "other" / "graph.json").exists()
+
+
+def test_a_store_that_is_no_graph(run: Run, images: Path, tmp_path: Path) -> None:
+    answer = run("run", task_file(tmp_path, images), "--graph", tmp_path / "empty")
+    refused(answer, 64, "no module graph", "evergraft graph init")
+    assert not (tmp_path / "empty").exists()
+    refused(run("graph", "show", images), 64, "no module graph")
+
+
+def test_a_graph_of_a_newer_format(run: Run, graph: Path, images: Path, tmp_path: Path) -> None:
+    document = json.loads((graph / "graph.json").read_text())
+    (graph / "graph.json").write_text(json.dumps({**document, "format": 2}))
+    before = contents(graph)
+    refused(run("run", task_file(tmp_path, images), "--graph", graph), 64, "format 2", "install")
+    refused(run("graph", "show", graph), 64, "format 2")
+    assert contents(graph) == before
+
+
+def test_no_permission(run: Run, graph: Path, images: Path, tmp_path: Path) -> None:
+    if os.geteuid() == 0:  # root may do anything, so become nobody for the length of the command
+        graph.chmod(0o700)
+        for folder in (tmp_path, *tmp_path.parents):
+            if folder.stat().st_uid == 0 and folder.stat().st_mode & 0o777 == 0o700:
+                folder.chmod(0o755)
+        os.seteuid(65534)
+        try:
+            answer = run("run", task_file_as_root(tmp_path, images), "--graph", graph)
+        finally:
+            os.seteuid(0)
+    else:
+        graph.chmod(0o000)
+        answer = run("run", task_file(tmp_path, images), "--graph", graph)
+        graph.chmod(0o700)
+    refused(answer, 64, str(graph), "ermission")
+
+
+def task_file_as_root(folder: Path, images: Path) -> Path:
+    os.seteuid(0)
+    path = task_file(folder, images)
+    path.chmod(0o644)
+    os.seteuid(65534)
+    return path
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2, 5, 9])
+def test_disk_full_then_run_again(
+    run: Run, graph: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    left = iter(range(writes))
+    real = files._write
+
+    def write(path: Path, data: bytes) -> None:
+        if next(left, None) is None:
+            path.write_bytes(data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "_write", write)
+        refused(run("run", task_file(tmp_path, images), "--graph", graph), 75, "space")
+    assert run("graph", "verify", graph).code == 0
+    assert not any(path.name.startswith(".") for path in graph.rglob("*") if path.is_file())
+    assert run("run", task_file(tmp_path, images), "--graph", graph).code == 0
+    assert run("graph", "verify", graph, "--answers").code == 0
+
+
+def test_a_file_that_is_no_image(run: Run, graph: Path, images: Path, tmp_path: Path) -> None:
+    assert run("run", task_file(tmp_path, images), "--graph", graph).code == 0
+    (tmp_path / "note.txt").write_text("hello")
+    refused(run("predict", graph, "pets", tmp_path / "note.txt"), 65, "note.txt")
+    refused(run("predict", graph, "pets", tmp_path / "gone.png"), 65, "gone.png")
+    refused(run("predict", graph, "cats", tmp_path / "note.txt"), 64, "default/cats", "default/pets")
+
+
+def test_a_damaged_module_is_found_and_never_served(run: Run, graph: Path, images: Path, tmp_path: Path) -> None:
+    assert run("run", task_file(tmp_path, images), "--graph", graph).code == 0
+    blob = max(graph.glob("modules/*/*.safetensors"), key=lambda path: path.stat().st_mtime)
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(bytes(data))
+    answer = run("graph", "verify", graph)
+    assert answer.code == 65
+    assert blob.stem[:12] in answer.out
+    assert "default/pets" in answer.out
+    stream = io.BytesIO((images / "cat" / "0000.png").read_bytes())
+    (tmp_path / "one.png").write_bytes(stream.getvalue())
+    refused(run("predict", graph, "pets", tmp_path / "one.png"), 65, blob.stem[:12])
