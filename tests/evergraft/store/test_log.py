@@ -6,6 +6,8 @@ import datetime
 import itertools
 import logging
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -33,7 +35,10 @@ from evergraft.testing.graphs import closing, land, landing, root_of, route_on, 
 AT_ONCE = Retry(attempts=4, sleep=lambda seconds: None)
 
 
-def commit_kept(store: Store, graph: Graph, task: str, run: RunKey, *, unknown: Retry = AT_ONCE) -> Graph:
+FEW_RACES = Retry(attempts=6, sleep=lambda seconds: None)
+
+
+def commit_kept(store: Store, graph: Graph, task: str, run: RunKey, *, races: Retry = FEW_RACES) -> Graph:
     """Close one run with nothing to land: the smallest commit."""
     actions = (closing(task, run, outcome="kept"),)
     after, _ = log.commit(
@@ -43,8 +48,8 @@ def commit_kept(store: Store, graph: Graph, task: str, run: RunKey, *, unknown: 
         base=graph.version,
         author="test",
         search=None,
-        races=Retry(sleep=lambda seconds: None),
-        unknown=unknown,
+        races=races,
+        unknown=AT_ONCE,
     )
     return after
 
@@ -237,6 +242,23 @@ def test_a_full_store_refuses_the_commit_and_the_graph_stands(memory: Store) -> 
     with pytest.raises(StoreFullError):
         commit_kept(FaultyStore(memory, before=full), graph, "a/one", RunKey(1, 1))
     assert log.read_graph(memory) == graph
+
+
+def test_clients_that_commit_at_once_lose_nothing(clients: Callable[[], Store]) -> None:
+    graph = start_graph(clients())
+    shared = [clients(), clients()]
+
+    def work(number: int) -> None:
+        store, mine = shared[number % 2], graph
+        for run in range(4):
+            mine = commit_kept(store, mine, f"w/{number}", RunKey(run + 1, 1), races=log.RACES)
+
+    with ThreadPoolExecutor(max_workers=6) as pool:
+        list(pool.map(work, range(6)))
+    after = log.read_graph(clients())
+    assert after.version == 24
+    assert {str(state.run) for task, state in after.tasks() if task != "root"} == {"i4-c1"}
+    assert len({commit.id for commit, _ in log.read_commits(clients())}) == 25
 
 
 def test_a_race_without_end_gives_up(memory: Store) -> None:

@@ -33,8 +33,9 @@ __all__ = [
     "refresh",
 ]
 
-RACES = Retry(attempts=200, first_s=0.01, cap_s=1.0)
-"""Patience with other committers: each lost race means that someone else got on."""
+RACES = Retry(attempts=200, first_s=0.01, cap_s=0.25)
+"""Patience with other committers. Each lost race means that someone else got on, so waits stay short: who waits long
+starves behind those who just came."""
 
 _UNKNOWN = Retry(attempts=4, first_s=0.5, cap_s=5.0)
 

@@ -1,0 +1,73 @@
+"""A search's documents: the first stands, and whoever asks gets the one that stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from evergraft import canonical
+from evergraft.errors import FormatError, IntegrityError, StoreUnavailableError
+from evergraft.store.seam import Store, Unknown
+from evergraft.store.searches import WRITE_ID, get_json, put_json, put_json_if_absent
+from evergraft.testing.faults import FaultyStore
+
+KEY = "searches/ab/search.json"
+
+
+def test_the_first_document_stands(clients: Callable[[], Store]) -> None:
+    first, second = clients(), clients()
+    ours = put_json_if_absent(first, KEY, {"seed": 1})
+    assert put_json_if_absent(second, KEY, {"seed": 2}) == ours
+    assert get_json(second, KEY, "search") == ours
+    assert (ours["seed"], ours["format"]) == (1, 1)
+
+
+def test_of_equal_documents_too_one_writer_is_told_from_the_other(memory: Store) -> None:
+    ours = put_json_if_absent(memory, KEY, {"seed": 1})
+    theirs = put_json_if_absent(memory, KEY, {"seed": 1})
+    assert theirs[WRITE_ID] == ours[WRITE_ID]
+    assert put_json_if_absent(memory, "searches/ab/other", {"seed": 1})[WRITE_ID] != ours[WRITE_ID]
+
+
+def test_racers_agree_on_one_document(store: Store) -> None:
+    with ThreadPoolExecutor(max_workers=6) as pool:
+        found = list(pool.map(lambda number: put_json_if_absent(store, KEY, {"by": number}), range(6)))
+    assert all(document == found[0] for document in found)
+
+
+def test_an_overwritten_document_is_the_last(memory: Store) -> None:
+    put_json(memory, KEY, {"phase": "data"})
+    put_json(memory, KEY, {"phase": "training"})
+    assert get_json(memory, KEY, "beat") == {"format": 1, "phase": "training"}
+
+
+def test_no_document_is_none(store: Store) -> None:
+    assert get_json(store, KEY, "search") is None
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[1]", b"{}", b'{"format": 1', b'{"format": 1, "x": Infinity}', b"\xff\xfe", b"[" * 99999]
+)
+def test_what_is_no_document_is_refused_by_name(memory: Store, data: bytes) -> None:
+    memory.put(KEY, data)
+    with pytest.raises(IntegrityError, match=r"search .*search\.json"):
+        get_json(memory, KEY, "search")
+    with pytest.raises(IntegrityError):
+        put_json_if_absent(memory, KEY, {})
+
+
+def test_a_newer_format_and_too_much_are_refused(memory: Store) -> None:
+    memory.put(KEY, canonical.dumps({"format": 2}))
+    with pytest.raises(FormatError, match="format 2 is newer"):
+        get_json(memory, KEY, "search")
+    put_json(memory, KEY, {"text": "x" * 1000})
+    with pytest.raises(IntegrityError, match="more than the 1000"):
+        get_json(memory, KEY, "search", max_bytes=1000)
+
+
+def test_no_answer_says_that_running_again_is_safe(memory: Store) -> None:
+    silent = FaultyStore(memory, after=lambda key, outcome: Unknown("timed out"))
+    with pytest.raises(StoreUnavailableError, match=r"may or may not be written \(timed out\); run again"):
+        put_json_if_absent(silent, KEY, {})
