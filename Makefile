@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## Prepare real data, train a stream of tasks into one graph, show that nothing was forgotten
 	$(BIN)/python examples/demo/prepare.py $(DEMO)/data
 	$(BIN)/evergraft run examples/demo --graph $(DEMO)/graph --threads 2
-	$(BIN)/python examples/demo/summary.py $(DEMO)/graph --out $(DEMO)/results.json
+	$(BIN)/python examples/demo/summary.py $(DEMO)/graph --out $(DEMO)/results.json --threads 2
 
 test: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests

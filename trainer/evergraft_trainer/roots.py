@@ -146,5 +146,5 @@ def root_route(layers: Layers, preprocessing: Preprocessing) -> tuple[Route, Rou
     return route, summary
 
 
-def _shown(plan: list[tuple[str, str, dict[str, Any]]]) -> str:
+def _shown(plan: list[tuple[str, str, dict[str, object]]]) -> str:
     return f"{len(plan)} layers, the first {plan[0][1]} {plan[0][2]}" if plan else "no layers"

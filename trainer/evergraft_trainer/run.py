@@ -158,7 +158,7 @@ def name_ignored(job: Job, emit: Emit) -> None:
     """Say once what a local run does not follow."""
     ignored = ignored_locally(job.task)
     if ignored:
-        emit("ignored", {"task": job.id, "fields": ", ".join(ignored), "why": "only a cluster has them"})
+        emit("ignored", {"task": job.id, "fields": ", ".join(ignored), "why": "a local run does not follow them"})
 
 
 def _run_job(

@@ -266,7 +266,6 @@ def test_a_cluster_refuses_places_of_one_machine(task: dict[str, Any], graph: di
 
 def test_what_one_machine_passes_over_is_named(task: dict[str, Any]) -> None:
     assert ignored_locally(as_task(task)) == (
-        "spec.graphRef",
         "spec.suspend",
         "spec.deletionPolicy",
         "spec.workers",

@@ -36,7 +36,7 @@ def _place_problems(url: str | None, path: tuple[str, ...]) -> tuple[Problem, ..
 def ignored_locally(task: Task) -> tuple[str, ...]:
     """The fields that the document writes and a run on one machine passes over, for one line of notice."""
     written = task.spec.model_fields_set
-    names = [name for name in ("graph_ref", "suspend", "deletion_policy", "workers") if name in written]
+    names = [name for name in ("suspend", "deletion_policy", "workers") if name in written]
     fields = [TaskSpec.model_fields[name].alias or name for name in names]
     if task.spec.timeouts is not None and task.spec.timeouts.start is not None:
         fields.append("timeouts.start")

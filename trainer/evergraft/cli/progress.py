@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from evergraft.search.events import Emit
+
+STEP_LINES_S = 30.0
 
 
 @contextmanager
@@ -20,19 +23,25 @@ def reporter(*, as_json: bool) -> Iterator[Emit]:
         with _bars() as emit:
             yield emit
     else:
-        yield _emit_line
+        yield _Lines()
 
 
 def _emit_json(name: str, fields: Mapping[str, Any]) -> None:
     print(json.dumps({"event": name, **fields}), file=sys.stderr, flush=True)
 
 
-def _emit_line(name: str, fields: Mapping[str, Any]) -> None:
-    if name == "step":
-        return
-    task = fields.get("task", "")
-    rest = ", ".join(f"{key} {_short(value)}" for key, value in fields.items() if key != "task")
-    print(f"{task or 'run'}: {name}{': ' if rest else ''}{rest}", file=sys.stderr, flush=True)
+class _Lines:
+    """One line an event; steps at most every half minute, so that long training is not silent."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def __call__(self, name: str, fields: Mapping[str, Any]) -> None:
+        if name == "step" and time.monotonic() - self._told < STEP_LINES_S:
+            return
+        self._told = time.monotonic()
+        rest = ", ".join(f"{key} {_short(value)}" for key, value in fields.items() if key != "task")
+        print(f"{fields.get('task', 'run')}: {name}{': ' if rest else ''}{rest}", file=sys.stderr, flush=True)
 
 
 def _short(value: object) -> object:
