@@ -60,7 +60,7 @@ def unsafe(tree: ast.AST) -> list[str]:
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     named = [ast.unparse(call.func) for call in calls if ast.unparse(call.func) in FORBIDDEN_CALLS]
     flags = [(word.arg, word.value.value) for c in calls for word in c.keywords if isinstance(word.value, ast.Constant)]
-    return named + [f"{name}={value}" for name, value in flags if (name, value) in FORBIDDEN_FLAGS]
+    return named + [f"{name}={value!r}" for name, value in flags if (name, value) in FORBIDDEN_FLAGS]
 
 
 def test_nothing_that_data_says_is_unpickled_evaluated_or_run() -> None:
