@@ -46,6 +46,7 @@ format: $(STAMP) ## Format the code
 
 bench-training: $(STAMP) ## Time the training loop beside a plain PyTorch loop
 	$(BIN)/python tests/bench/training/loop.py
+	$(BIN)/python tests/bench/startup.py
 
 bench-store: $(STAMP) ## Measure what a commit costs as the graph grows
 	$(BIN)/python tests/bench/store/commit_cost.py
