@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -16,6 +16,12 @@ from evergraft.store.seam import Store
 QUICK = Retry(attempts=3, first_s=0.01, cap_s=0.05)
 
 
+class Clients(Protocol):
+    """Makes clients of one root, or of what follows its URL."""
+
+    def __call__(self, below: str = "") -> Store: ...
+
+
 @pytest.fixture(
     params=[
         "memory",
@@ -24,14 +30,14 @@ QUICK = Retry(attempts=3, first_s=0.01, cap_s=0.05)
         pytest.param("s3", marks=pytest.mark.server),
     ]
 )
-def clients(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
+def clients(request: pytest.FixtureRequest, tmp_path: Path) -> Clients:
     """Makes clients of one fresh, empty root, on each backend in turn."""
     url, options = _place(request, tmp_path)
-    return lambda: open_store(url, options)
+    return lambda below="": open_store(url + below, options)
 
 
 @pytest.fixture
-def store(clients: Callable[[], Store]) -> Store:
+def store(clients: Clients) -> Store:
     """A client of a fresh root, on each backend in turn."""
     return clients()
 

@@ -13,7 +13,7 @@ from evergraft.errors import NotFoundError, UserError
 from evergraft.store.probe import probe
 from evergraft.store.seam import Created, Landed, Lost, Store
 
-Clients = Callable[[], Store]
+Clients = Callable[..., Store]
 
 
 def test_what_is_put_is_got_by_another_client(clients: Clients) -> None:

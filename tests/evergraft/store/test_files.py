@@ -7,16 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from evergraft.errors import NotFoundError, PermissionDeniedError, StoreFullError, UserError
+from evergraft.names import RunKey
+from evergraft.store import log
 from evergraft.store.files import TEMPORARY, FileStore
 from evergraft.store.open import open_store
 from evergraft.store.seam import Landed, Lost, Unknown
+from evergraft.store.verify import verify
+from evergraft.testing.graphs import closing, land, start_graph
 
 
 @pytest.fixture
@@ -189,3 +193,36 @@ def test_paths_and_file_urls_open_the_same_folder(tmp_path: Path) -> None:
     assert open_store(f"file://{tmp_path}/a%20graph").get("a") == b"x"
     with pytest.raises(UserError, match="three slashes"):
         open_store("file://tmp/graph")
+
+
+def test_a_disk_that_fills_up_at_any_step_of_a_commit_leaves_the_graph_as_it_was(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = land(store, start_graph(store), "a/one")
+    before = {path: (Path(store.url.removeprefix("file://")) / path).read_bytes() for path in files_in(store)}
+    whole = os.fsync
+    for allowed in range(2):  # the entry itself, then its folder
+        calls = iter(range(allowed))
+
+        def fsync(descriptor: int, calls: Iterator[int] = calls) -> None:
+            if next(calls, None) is None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            whole(descriptor)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fsync)
+            with pytest.raises(StoreFullError):
+                log.commit(
+                    store,
+                    graph,
+                    actions=(closing("a/two", RunKey(allowed + 1, 1), outcome="kept"),),
+                    base=graph.version,
+                    author="test",
+                    search=None,
+                )
+        landed = {path for path in files_in(store) if path not in before}
+        assert all(path.startswith("log/") for path in landed)
+        assert verify(store).findings == ()
+        assert {path: (Path(store.url.removeprefix("file://")) / path).read_bytes() for path in before} == before
+    after = log.read_graph(store)
+    assert land(store, after, "a/three").version == after.version + 1

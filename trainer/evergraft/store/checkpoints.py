@@ -109,18 +109,25 @@ def load_checkpoint(store: Store, version: int, *, only: Collection[int] | None 
     )
 
 
-def write_checkpoint(store: Store, graph: Graph) -> Graph:
-    """Write the checkpoint of `graph`, naming again what did not change since `graph.checkpoint`.
+def write_if_due(store: Store, graph: Graph) -> Graph:
+    """Write a checkpoint of `graph` if more than `EVERY` commits stand since the newest, others' included.
 
-    A newer checkpoint that someone else wrote meanwhile counts: if it is near enough, nothing is written.
     The graph is returned with `checkpoint` set to the newest known.
+    """
+    if not _is_due(graph):
+        return graph
+    newest = next((version for version in list_checkpoints(store) if version <= graph.version), -1)
+    graph = replace(graph, checkpoint=max(newest, graph.checkpoint))
+    return write_checkpoint(store, graph) if _is_due(graph) else graph
+
+
+def write_checkpoint(store: Store, graph: Graph) -> Graph:
+    """Write the checkpoint of `graph`, naming again the shards that did not change since `graph.checkpoint`.
+
+    The graph is returned with `checkpoint` set to its version.
     """
     head = graph.head
     assert head is not None
-    newest = next((version for version in list_checkpoints(store) if version <= graph.version), -1)
-    graph = replace(graph, checkpoint=max(newest, graph.checkpoint))
-    if not is_due(graph):
-        return graph
     before = _manifest_before(store, graph.checkpoint)
     encoded = {
         number: _encode_shard(shard)
@@ -138,8 +145,7 @@ def write_checkpoint(store: Store, graph: Graph) -> Graph:
     return replace(graph, checkpoint=graph.version)
 
 
-def is_due(graph: Graph) -> bool:
-    """Whether more than `EVERY` commits stand since the newest checkpoint this graph knows of."""
+def _is_due(graph: Graph) -> bool:
     return graph.version - graph.checkpoint > EVERY
 
 

@@ -6,6 +6,7 @@ against an emulator and buys nothing here: the plain class is used and the exten
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -83,6 +84,8 @@ def gcs_client(options: StoreOptions) -> Client:
         from gcsfs.core import GCSFileSystem
     except ImportError:
         raise UserError('store: gs:// needs the gcs client; install it with: pip install "evergraft[gcs]"') from None
+    # Its tracebacks of what we catch and translate are not for users.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     endpoint = options.endpoint or os.environ.get("STORAGE_EMULATOR_HOST") or None
     if endpoint and "://" not in endpoint:
         endpoint = f"http://{endpoint}"

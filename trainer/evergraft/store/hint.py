@@ -1,14 +1,13 @@
 """The hint: a recent version and its newest checkpoint, so that a reader need not list. Best effort.
 
 It may be stale, absent, garbage or ahead of the log; whoever reads it checks what it says. Written by whoever
-commits, at most every 5 seconds per process and store; a failure to write it is nobody's concern.
+commits, at most every 5 seconds per process and URL; a failure to write it is nobody's concern.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-import weakref
 from dataclasses import dataclass
 
 from evergraft import canonical, names
@@ -21,7 +20,8 @@ EVERY_S = 5.0
 MAX_BYTES = 4096
 
 _log = logging.getLogger(__name__)
-_written: weakref.WeakKeyDictionary[Store, float] = weakref.WeakKeyDictionary()
+_written: dict[str, float] = {}
+"""When this process last wrote the hint of a URL, by its monotonic clock."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def read_hint(store: Store) -> Hint | None:
 def write_hint(store: Store, graph: Graph) -> None:
     """Leave a hint of `graph`'s version, unless this process did so in the last 5 seconds. Never an error."""
     now = time.monotonic()
-    if now - _written.get(store, -EVERY_S) < EVERY_S:
+    if now - _written.get(store.url, -EVERY_S) < EVERY_S:
         return
-    _written[store] = now
+    _written[store.url] = now
     value = {"format": canonical.FORMAT, "version": graph.version, "checkpoint": graph.checkpoint}
     try:
         store.put(names.HINT, canonical.dumps(value))

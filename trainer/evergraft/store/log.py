@@ -108,10 +108,9 @@ def _create(store: Store, key: str, data: bytes, *, patience: Retry) -> Created:
 
 def _landed(store: Store, graph: Graph) -> Graph:
     """What is worth doing after a commit, none of which can undo it: a checkpoint when due, the hint."""
-    if checkpoints.is_due(graph):
-        try:
-            graph = checkpoints.write_checkpoint(store, graph)
-        except EvergraftError as error:
-            _log.warning("%s: no checkpoint at version %d: %s", store.url, graph.version, error)
+    try:
+        graph = checkpoints.write_if_due(store, graph)
+    except EvergraftError as error:
+        _log.warning("%s: no checkpoint at version %d: %s", store.url, graph.version, error)
     hint.write_hint(store, graph)
     return graph

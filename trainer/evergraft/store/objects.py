@@ -80,8 +80,13 @@ class ObjectStore:
             found = self._try("list", prefix, lambda: self._fs().find(path, prefix=start, detail=True))
         except NotFoundError:
             found = {}
-        entries = (self._entry(name, facts) for name, facts in found.items() if facts["type"] == "file")
-        yield from sorted((entry for entry in entries if entry.key.startswith(prefix)), key=lambda entry: entry.key)
+        wanted = f"{self._root}/{prefix}"  # clients also list what merely begins like the folder
+        entries = [
+            self._entry(name, facts)
+            for name, facts in found.items()
+            if facts["type"] == "file" and name.startswith(wanted)
+        ]
+        yield from sorted(entries, key=lambda entry: entry.key)
 
     def delete(self, key: str) -> None:
         """Delete the object; deleting what is not there is no error."""

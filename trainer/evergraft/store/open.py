@@ -57,4 +57,4 @@ def _open_bucket(url: str, options: StoreOptions) -> Store:
         raise UserError(f"store: {url!r} names no bucket")
     client = s3_client(options) if scheme.lower() == "s3" else gcs_client(options)
     name = "s3" if scheme.lower() == "s3" else "gs"
-    return ObjectStore(url=f"{name}://{bucket}/{path}".rstrip("/"), client=client, retry=options.retry)
+    return ObjectStore(url=f"{name}://{bucket}/{path.strip('/')}".rstrip("/"), client=client, retry=options.retry)
