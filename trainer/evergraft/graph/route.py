@@ -15,7 +15,7 @@ from evergraft import canonical, names
 from evergraft.errors import FormatError, IntegrityError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A module that changes one layer: its kind (`lora`, `norm`, `bias`, `adapter`), id and parameter count."""
 
@@ -28,7 +28,7 @@ class Delta:
         return {"kind": self.kind, "module": self.module, "parameters": self.parameters}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Layer:
     """One step of a route. `parameters` counts the module's own; deltas, oldest first, carry theirs."""
 
