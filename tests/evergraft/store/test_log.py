@@ -97,6 +97,37 @@ def test_an_init_that_died_between_its_two_writes_is_finished_by_the_next(memory
     assert log.read_info(memory) == begun
 
 
+def test_of_racing_inits_one_root_wins_and_the_others_are_told(store: Store) -> None:
+    roots = [route_on(None, "root", number % 2) for number in range(6)]
+    sizes = [blobs.put_modules(store, modules) for _, _, modules in roots]
+    for route, _, _ in roots:
+        blobs.put_route(store, route)
+
+    def init(number: int) -> str:
+        try:
+            graph = log.init_graph(
+                store, root=roots[number][1], modules=sizes[number], reference=(1, 1), author=str(number)
+            )
+        except ConflictError:
+            return "refused"
+        return root_of(graph).id
+
+    with ThreadPoolExecutor(max_workers=6) as pool:
+        told = list(pool.map(init, range(6)))
+    graph = log.read_graph(store)
+    assert graph.version == 0
+    assert sorted(told) == sorted([root_of(graph).id] * 3 + ["refused"] * 3)
+    assert log.read_info(store).root == root_of(graph).id
+
+
+@pytest.mark.parametrize("key", [names.GRAPH, names.log_key(0)])
+def test_an_init_without_an_answer_says_that_running_again_is_safe(memory: Store, key: str) -> None:
+    silent = FaultyStore(memory, after=lambda named, outcome: Unknown("timed out") if named == key else outcome)
+    with pytest.raises(StoreUnavailableError, match=r"may or may not be .*run again"):
+        start_graph(silent)
+    assert start_graph(memory).version == 0
+
+
 def test_what_is_no_graph_names_the_command_that_makes_one(store: Store) -> None:
     with pytest.raises(NotAGraphError, match="evergraft graph init"):
         log.read_graph(store)
