@@ -136,6 +136,17 @@ def test_no_permission_is_denied_by_name(store: FileStore, monkeypatch: pytest.M
         store.get("log/1")
 
 
+def test_a_closed_folder_does_not_look_empty(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put("log/1", b"x")
+
+    def scandir(path: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionDeniedError):
+        list(store.list("log/"))
+
+
 def test_a_file_where_the_root_should_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "graph").write_text("not a folder")
     store = FileStore(tmp_path / "graph")

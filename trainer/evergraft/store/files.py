@@ -75,7 +75,7 @@ class FileStore:
         """Every object whose key begins with `prefix`, ordered by key."""
         folder = self._root / check_prefix(prefix).rpartition("/")[0]
         found: list[Entry] = []
-        for parent, folders, files in os.walk(folder):
+        for parent, folders, files in os.walk(folder, onerror=self._unreadable):
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in files:
                 path = Path(parent, name)
@@ -97,6 +97,11 @@ class FileStore:
         except OSError as error:
             if error.errno not in _ABSENT:
                 self._refuse(error, path)
+
+    def _unreadable(self, error: OSError) -> None:
+        """A folder that is not there holds nothing; one that is closed must not look empty."""
+        if error.errno not in _ABSENT:
+            self._refuse(error, Path(error.filename))
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
