@@ -189,13 +189,39 @@ def test_condemned_blobs_are_refused_until_they_are_swept_and_made_again(graph: 
         check(added, (actions[0],), base=added.version)
 
 
+def test_what_is_in_use_cannot_be_condemned_and_what_is_not_condemned_cannot_be_swept(graph: Graph) -> None:
+    """gc decides at one version and commits at another; a route may have landed between."""
+    route = serving(graph, "a/one")
+    for blob in (route.id, route.layers[0].module, route.layers[-1].module):
+        with pytest.raises(ConflictError, match="in use at version 1"):
+            check(graph, (Condemn((blob,)),), base=0)
+    with pytest.raises(ConflictError, match="is not condemned at version 1"):
+        check(graph, (Swept((route.id,)),), base=0)
+
+
+@pytest.mark.parametrize(("was", "becomes"), [("Private", "Public"), ("Public", "Private")])
+def test_a_closed_task_never_changes_its_visibility(graph: Graph, was: str, becomes: str) -> None:
+    """Else its private modules would come to others through its next route, or through a restore."""
+    landed = step(graph, *landing(ROOT, "a/two", visibility=was))
+    none = step(graph, closing("a/two", ONE, outcome="none", visibility=was))
+    for before in (landed, none):
+        for actions in (
+            landing(ROOT, "a/two", RunKey(2, 1), visibility=becomes),
+            (closing("a/two", RunKey(2, 1), outcome="kept", visibility=becomes),),
+            (PutRoute(child(ROOT, "a/two", visibility=becomes)), closing("a/two", RunKey(2, 1), visibility=was)),
+        ):
+            with pytest.raises(ConflictError, match="a/two: spec.visibility is immutable"):
+                check(before, actions, base=before.version)
+
+
 def test_restore_puts_back_a_tasks_own_routes_that_still_have_their_blobs(graph: Graph) -> None:
     first = serving(graph, "a/one")
     with pytest.raises(ConflictError, match="own earlier route"):
         check(graph, (Restore(1, {"a/two": first}),), base=graph.version)
     with pytest.raises(ConflictError, match="version 9 does not exist"):
         check(graph, (Restore(9, {"a/one": first}),), base=graph.version)
-    swept = step(graph, *landing(ROOT, "a/one", RunKey(2, 1)), Swept((first.layers[-1].module,)))
+    newer = step(graph, *landing(ROOT, "a/one", RunKey(2, 1)))
+    swept = step(step(newer, Condemn((first.layers[-1].module,))), Swept((first.layers[-1].module,)))
     with pytest.raises(ConflictError, match="deleted"):
         check(swept, (Restore(1, {"a/one": first}),), base=swept.version)
     gone = step(graph, Restore(0, {"a/one": None}))

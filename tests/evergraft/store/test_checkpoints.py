@@ -219,8 +219,9 @@ def possible(store: Store, graph: Graph, number: int) -> st.SearchStrategy[tuple
             lambda outcome: (closing("a/0", RunKey(number + 1, 1), outcome=outcome),)
         ),
         st.just((Condemn((unused,)),)),
-        st.just((Swept((unused,)),)),
     ]
+    if graph.condemned:
+        choices.append(st.sampled_from(sorted(graph.condemned)).map(lambda blob: (Swept((blob,)),)))
     routes: list[RouteSummary] = [route for route in graph.routes() if not route.is_root]
     if routes:
         choices.append(st.sampled_from([route.task for route in routes]).map(lambda task: (RemoveRoute(task),)))

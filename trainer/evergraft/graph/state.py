@@ -186,22 +186,29 @@ def check(graph: Graph, actions: tuple[Action, ...], *, base: int) -> None:
     Raises:
         AlreadyCommittedError: the run is at or below the task's run key (fencing).
         RouteRemovedError: the run is at or below it and the route was removed.
-        ConflictError: a condemned or deleted blob is used, a private route is built upon, or the root is touched.
+        ConflictError: a condemned or deleted blob is used, one in use is condemned, a private route is built upon, a
+            task changes its visibility, or the root is touched.
     """
     closed = {action.task for action in actions if isinstance(action, CloseSearch)}
     added = {module for action in actions if isinstance(action, AddModules) for module in action.modules}
     for action in actions:
         if isinstance(action, CloseSearch):
             check_run(graph, action.task, action.run)
+            _check_visibility(graph, action.task, action.visibility)
         elif isinstance(action, AddModules):
             _check_blobs(graph, action.modules, base=base, what="commit")
         elif isinstance(action, PutRoute):
             if action.route.task not in closed and not action.route.is_root:
                 raise ConflictError(f"{action.route.task}: a route lands only with the search that it closes")
             _check_route(graph, action.route, base=base)
+            _check_visibility(graph, action.route.task, action.route.visibility)
             _check_lineage(graph, action.route, added)
         elif isinstance(action, Restore):
             _check_restore(graph, action)
+        elif isinstance(action, Condemn):
+            _check_unused(graph, action.ids)
+        elif isinstance(action, Swept):
+            _check_condemned(graph, action.ids)
         elif isinstance(action, RemoveRoute):
             if action.task == ROOT_TASK:
                 raise ConflictError("root: the root's route stays; every route is built on it")
@@ -239,6 +246,28 @@ def _check_blobs(graph: Graph, ids: Iterable[str], *, base: int, what: str) -> N
             raise ConflictError(f"{what}: blob {blob[:12]}… is condemned by gc; search again")
         if graph.swept.get(blob, -1) > base:
             raise ConflictError(f"{what}: blob {blob[:12]}… was deleted since version {base}; search again")
+
+
+def _check_visibility(graph: Graph, task: str, visibility: str) -> None:
+    """Once closed, a task stays what it was: its modules live on in what others build, or may not."""
+    state = graph.task(task)
+    if state is not None and state.visibility != visibility:
+        raise ConflictError(
+            f"{task}: spec.visibility is immutable, and version {state.version} closed a run as {state.visibility}; "
+            f"set it back, or give the {visibility.lower()} task another name"
+        )
+
+
+def _check_unused(graph: Graph, ids: Iterable[str]) -> None:
+    """gc chose what to condemn at an earlier version; a route that landed since may name it."""
+    used = {blob for route in graph.routes() for blob in (route.id, *route.module_ids())}
+    for blob in used.intersection(ids):
+        raise ConflictError(f"condemn: blob {blob[:12]}… is in use at version {graph.version}; collect again")
+
+
+def _check_condemned(graph: Graph, ids: Iterable[str]) -> None:
+    for blob in set(ids) - graph.condemned:
+        raise ConflictError(f"swept: blob {blob[:12]}… is not condemned at version {graph.version}")
 
 
 def _check_restore(graph: Graph, restore: Restore) -> None:

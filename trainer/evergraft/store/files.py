@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -91,9 +92,9 @@ class FileStore:
         path = self._path(key)
         try:
             path.unlink(missing_ok=True)
-            if path.parent != self._root:
-                with contextlib.suppress(OSError):  # not empty
-                    path.parent.rmdir()
+            with contextlib.suppress(OSError):  # not empty
+                for folder in itertools.takewhile(lambda folder: folder != self._root, path.parents):
+                    folder.rmdir()
         except OSError as error:
             if error.errno not in _ABSENT:
                 self._refuse(error, path)

@@ -103,7 +103,7 @@ def scripted(ways: Iterable[Way | None]) -> Plan:
     return plan
 
 
-def drawn(seed: int, *, chance: float, ways: Collection[Way] = ATOMIC) -> Plan:
+def drawn(seed: int, *, chance: float, ways: Collection[Way] = ATOMIC - {Way.STALL}) -> Plan:
     """Each call fails with probability `chance`, in one of `ways` that can befall it."""
     rng = random.Random(seed)
 
