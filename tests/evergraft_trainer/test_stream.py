@@ -15,6 +15,7 @@ from evergraft.api.root import Root
 from evergraft.errors import StoreUnavailableError
 from evergraft.graph.route import RouteSummary
 from evergraft.names import RunKey
+from evergraft.search.claims import Crew, Timing
 from evergraft.search.engine import Request, run_search
 from evergraft.search.events import silent
 from evergraft.search.folder import Folder
@@ -81,7 +82,8 @@ def request_of(task: str, data: Path, **search: Any) -> Request:
 
 
 def search(store: Store, request: Request) -> RouteSummary:
-    outcome, _ = run_search(store, log.read_graph(store), request=request, make_trainer=trainer, emit=silent)
+    crew = Crew(timing=Timing(dead_s=0.0, first_poll_s=0.001))
+    outcome, _ = run_search(store, log.read_graph(store), request=request, make_trainer=trainer, emit=silent, crew=crew)
     assert outcome.kind == "committed", outcome
     assert outcome.route is not None
     return outcome.route
@@ -253,7 +255,14 @@ def test_labels_that_stay_keep_their_rows_when_a_task_evolves(store: MemoryStore
     np.savez(other, **arrays)
     asked = request_of("a/one", other, samples=512)
     again = replace(asked, run=RunKey(2, 1), spec=replace(asked.spec, iteration=2))
-    outcome, _ = run_search(store, log.read_graph(store), request=again, make_trainer=trainer, emit=silent)
+    outcome, _ = run_search(
+        store,
+        log.read_graph(store),
+        request=again,
+        make_trainer=trainer,
+        emit=silent,
+        crew=Crew(timing=Timing(dead_s=0.0)),
+    )
     assert outcome.kind in ("committed", "kept")
     if outcome.kind == "committed":
         assert serve(store, "a/one").route.labels == ("1", "2", "7")

@@ -19,6 +19,7 @@
     │   ├── StoreUnavailableError
     │   └── StoreFullError     no space left
     └── StoppedError           asked to stop; state saved                               exit 143
+        └── SupersededError    another worker has taken the slot over; never leaves a worker
 
 The command line prints the message alone and exits with ``exit_code``; workers do the same.
 """
@@ -108,3 +109,7 @@ class StoppedError(EvergraftError):
     """The process was asked to stop; what it knew is saved."""
 
     exit_code = 143
+
+
+class SupersededError(StoppedError):
+    """Another worker has taken over what this one was doing."""

@@ -102,11 +102,20 @@ def search_key(search: str, name: str) -> str:
     return f"{SEARCHES}{search}/{name}"
 
 
+FINAL = "final"
+"""The place in a search's folder where its end is claimed and written."""
+
+
+def slot_place(generation: int, slot: int) -> str:
+    """The folder of a slot within its search's."""
+    return f"{generation:04d}-{slot:04d}"
+
+
 def slot_key(search: str, generation: int, slot: int, name: str) -> str:
     """The key of an object of one slot, such as ``result.json``."""
-    return f"{SEARCHES}{search}/{generation:04d}-{slot:04d}/{name}"
+    return f"{SEARCHES}{search}/{slot_place(generation, slot)}/{name}"
 
 
 def final_key(search: str) -> str:
     """The key of the create-only document that a search's closing commit copies."""
-    return f"{SEARCHES}{search}/final/result.json"
+    return f"{SEARCHES}{search}/{FINAL}/result.json"

@@ -91,6 +91,10 @@ class Progress:
             last=saved,
         )
 
+    def paused(self, saved: Saved, *, samples: int, seconds: float) -> Progress:
+        """The progress at a stop between validations."""
+        return replace(self, samples=samples, seconds=seconds, last=saved)
+
     def to_json(self) -> dict[str, Any]:
         """The document as stored in ``state-<claim>.json``."""
         return {
@@ -128,10 +132,11 @@ class SlotStates:
     claim: int = 1
 
     def load(self, profile: str) -> Progress:
-        """The saved progress under this numeric profile, or a fresh one."""
-        value = self.folder.state(self.ref, self.claim)
-        progress = Progress.from_json(value) if value is not None else None
-        return progress if progress is not None and progress.profile == profile else Progress(profile=profile)
+        """The furthest progress of any claim so far under this numeric profile, or a fresh one."""
+        stored = (self.folder.state(self.ref, claim) for claim in range(self.claim, 0, -1))
+        found = [Progress.from_json(value) for value in stored if value is not None]
+        usable = [progress for progress in found if progress.profile == profile]
+        return max(usable, key=lambda progress: progress.samples, default=Progress(profile=profile))
 
     def write(self, progress: Progress, modules: Mapping[str, Module], *, name: str) -> str:
         """Write weights under `name`, which `progress` leaves free; returns their SHA-256."""

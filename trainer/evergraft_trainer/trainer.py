@@ -19,6 +19,7 @@ from evergraft import canonical
 from evergraft.api.resolved import ResolvedTask
 from evergraft.errors import OutOfMemoryError
 from evergraft.graph.module import Module
+from evergraft.search.duty import Duty
 from evergraft.search.engine import Answers
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
@@ -50,14 +51,13 @@ STEP_EVENTS_S = 0.25
 
 @dataclass
 class TorchTrainer:
-    """Trains the candidates of one search on one device, under claim number `claim` on each slot."""
+    """Trains the candidates of one search on one device."""
 
     folder: Folder
     spec: ResolvedTask
     device: Device
     cache: ModuleCache | None
     emit: Emit
-    claim: int = 1
     _data: Dataset | None = field(default=None, init=False)
 
     def open(self, pinned: Mapping[str, Any] | None) -> tuple[TaskFacts, Mapping[str, Any]]:
@@ -77,15 +77,16 @@ class TorchTrainer:
             self._data = open_dataset(self.spec.dataset, pinned=self.folder.manifest())
         return self._data
 
-    def train(self, ref: SlotRef, plan: CandidatePlan) -> SlotResult:
+    def train(self, ref: SlotRef, plan: CandidatePlan, duty: Duty | None = None) -> SlotResult:
         """Train one candidate from its saved state, or its beginning, to its end.
 
         Raises:
+            StoppedError: `duty` asked for it; the state is saved.
             DataError, IntegrityError, SpecError, StoreError, OutOfMemoryError.
         """
         parent = read_parent(self.folder, plan, labels=self.data.labels, cache=self.cache)
         try:
-            return Candidate(self, ref, plan, parent).run()
+            return Candidate(self, ref, plan, parent, duty).run()
         except (RuntimeError, MemoryError) as error:
             if not is_memory_exhausted(error):
                 raise
@@ -135,14 +136,16 @@ class TorchTrainer:
 class Candidate:
     """One candidate in training: model, optimiser, progress."""
 
-    def __init__(self, trainer: TorchTrainer, ref: SlotRef, plan: CandidatePlan, parent: Parent) -> None:
-        self.trainer, self.ref, self.plan, self.parent = trainer, ref, plan, parent
+    def __init__(
+        self, trainer: TorchTrainer, ref: SlotRef, plan: CandidatePlan, parent: Parent, duty: Duty | None
+    ) -> None:
+        self.trainer, self.ref, self.plan, self.parent, self.duty = trainer, ref, plan, parent, duty
         search = trainer.spec.search
         self.preprocessing = _preprocessing(parent.preprocessing, plan, search.image_size)
         self.recipe = read_recipe(plan, search)
         self.origin = ref if parent.origin is None or plan.schedule.offset == 0 else parent.origin
         self.profile = current_profile(trainer.device, dtype=search.precision, batch_size=search.batch_size)
-        self.states = SlotStates(folder=trainer.folder, ref=ref, claim=trainer.claim)
+        self.states = SlotStates(folder=trainer.folder, ref=ref, claim=duty.claim if duty else 1)
         self.progress = self.states.load(str(self.profile["digest"]))
         self.model = build_candidate(
             parent.layers,
@@ -199,6 +202,11 @@ class Candidate:
             augmentation=Augmentation(**hyperparameter_flags(self.plan.hyperparameters)),
             preprocessing=self.preprocessing,
         ):
+            if self.duty is not None:
+                self.duty.tell(seen)
+                if self.duty.should_stop:
+                    self.pause(seen)
+                    raise self.duty.stopped()
             self.model.seek(offset + seen)
             seen += self.recipe.batch_size
             if time.monotonic() - told > STEP_EVENTS_S:
@@ -213,22 +221,33 @@ class Candidate:
         if not np.isfinite(logits).all():
             return False
         measured = self.trainer.measure(logits, split)
-        layers, made = extract(self.model)
-        modules = self._travelling(made) | {m.id: m for m in save_optimizer(self.optimizer, self.model)}
-        name = self.progress.free_name(self.states.claim)
-        sha256 = self.states.write(self.progress, modules, name=name)
-        saved = Saved(
-            object=name,
-            sha256=sha256,
-            validation=len(self.progress.qualities),
-            layers=layers,
-            metrics=measured,
-        )
+        saved = self.write(measured)
         seconds = time.monotonic() - self.began
         self.progress = self.progress.after(saved, samples=seen, forward_samples=len(split), seconds=seconds)
         self.states.save(self.progress)
         self.tell("validation", samples=seen, quality=saved.quality)
         return True
+
+    def pause(self, seen: int) -> None:
+        """Save the present state between validations, so that nothing is trained twice."""
+        if seen > self.progress.samples:
+            saved = self.write({})
+            seconds = time.monotonic() - self.began
+            self.progress = self.progress.paused(saved, samples=seen, seconds=seconds)
+            self.states.save(self.progress)
+
+    def write(self, measured: Mapping[str, Any]) -> Saved:
+        """Write the present weights and optimiser state under a free name."""
+        layers, made = extract(self.model)
+        modules = self._travelling(made) | {m.id: m for m in save_optimizer(self.optimizer, self.model)}
+        name = self.progress.free_name(self.states.claim)
+        return Saved(
+            object=name,
+            sha256=self.states.write(self.progress, modules, name=name),
+            validation=len(self.progress.qualities),
+            layers=layers,
+            metrics=measured,
+        )
 
     def result(self, divergence: Divergence | None) -> SlotResult:
         """What came of the candidate."""

@@ -11,6 +11,7 @@ from evergraft import names
 from evergraft.errors import ConflictError, StoreUnavailableError, UserError
 from evergraft.graph.route import RouteSummary
 from evergraft.graph.state import Graph
+from evergraft.search.claims import Crew, Timing
 from evergraft.search.engine import Outcome, Request, run_search
 from evergraft.search.events import silent
 from evergraft.search.folder import Folder
@@ -25,6 +26,10 @@ MU2NET: dict[str, Any] = {
     "samples": 2 * 2 * 16,
     "parameters": {"generations": 2, "candidates": 2},
 }
+
+
+IMPATIENT = Timing(dead_s=0.0, first_poll_s=0.001)
+"""A claim counts as dead at once: the workers of these tests die in this very process."""
 
 
 class Cut:
@@ -79,6 +84,7 @@ def search(store: Store, request: Request, **trainer: Any) -> tuple[Outcome, Gra
         request=request,
         make_trainer=lambda folder, spec: ArithmeticTrainer(folder, spec, trained=trained, **trainer),
         emit=silent,
+        crew=Crew(timing=IMPATIENT),
     )
     return outcome, graph, trained
 
@@ -196,7 +202,9 @@ def test_a_newer_run_fences_out_an_older_one(store: MemoryStore) -> None:
     with pytest.raises(StoreUnavailableError):
         search(Cut(store, writes=5, landed=True), old)
     search(store, make_request("a/one", iteration=2))
-    outcome, _ = run_search(store, stale, request=old, make_trainer=ArithmeticTrainer, emit=silent)
+    outcome, _ = run_search(
+        store, stale, request=old, make_trainer=ArithmeticTrainer, emit=silent, crew=Crew(timing=IMPATIENT)
+    )
     assert outcome.kind == "already"
     assert route_of(log.read_graph(store), "a/one").id == outcome.route.id  # type: ignore[union-attr]
 

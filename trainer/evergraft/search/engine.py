@@ -10,17 +10,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import evergraft
 from evergraft import canonical, names
 from evergraft.api.resolved import ResolvedTask
-from evergraft.errors import AlreadyCommittedError, ConflictError, UserError
+from evergraft.errors import AlreadyCommittedError, ConflictError, StoreUnavailableError, SupersededError, UserError
 from evergraft.graph.commit import Action, AddModules, CloseSearch, PutRoute
 from evergraft.graph.route import Route, RouteSummary
 from evergraft.graph.state import Graph, check_run
 from evergraft.names import RunKey
 from evergraft.search import closing
+from evergraft.search.claims import Crew
+from evergraft.search.duty import Duty
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
 from evergraft.search.strategies import get as get_strategy
@@ -57,8 +60,8 @@ class Trainer(Protocol):
         """Check the data, against ``data.json`` if it is pinned; returns the facts and what ``data.json`` holds."""
         ...
 
-    def train(self, ref: SlotRef, plan: CandidatePlan) -> SlotResult:
-        """Train and score one candidate, resuming from its saved state if there is one."""
+    def train(self, ref: SlotRef, plan: CandidatePlan, duty: Duty) -> SlotResult:
+        """Train and score one candidate, resuming from the newest saved state; tells `duty` of every step."""
         ...
 
     def conclude(self, ref: SlotRef, result: SlotResult) -> Answers:
@@ -92,9 +95,15 @@ class Outcome:
 
 
 def run_search(
-    store: Store, graph: Graph, *, request: Request, make_trainer: Callable[[Folder, ResolvedTask], Trainer], emit: Emit
+    store: Store,
+    graph: Graph,
+    *,
+    request: Request,
+    make_trainer: Callable[[Folder, ResolvedTask], Trainer],
+    emit: Emit,
+    crew: Crew | None = None,
 ) -> tuple[Outcome, Graph]:
-    """Run, or go on with, one search; returns how it ended and the graph after it.
+    """Run, or go on with, one search, alone or beside other workers; returns how it ended and the graph after it.
 
     Raises:
         ConflictError: the run key is closed with another task hash, or HEAD forbids the commit.
@@ -107,10 +116,9 @@ def run_search(
     header = _open(folder, graph, request)
     spec = ResolvedTask.from_json(header["spec"])
     base = graph if header["base"] == graph.version else log.read_graph(store, version=int(header["base"]))
-    final = folder.final()
+    final: Mapping[str, Any] | None = folder.final()
     if final is None:
-        trainer = make_trainer(folder, spec)
-        final = folder.put_final(_search(folder, base, spec=spec, trainer=trainer, emit=emit))
+        final = _Search(folder, base, spec, make_trainer(folder, spec), emit, crew or Crew()).run()
     emit("committing", {"task": spec.task, "outcome": final["outcome"]})
     return _commit(folder, graph, request=request, base=base.version, final=final)
 
@@ -162,61 +170,122 @@ def _open(folder: Folder, graph: Graph, request: Request) -> dict[str, Any]:
     return header
 
 
-def _search(folder: Folder, base: Graph, *, spec: ResolvedTask, trainer: Trainer, emit: Emit) -> dict[str, Any]:
-    """Generations until the strategy finishes; returns the closing document."""
-    facts, manifest = _facts(folder, trainer)
-    counts = {split: sum(labels.values()) for split, labels in manifest["counts"].items()}
-    emit("data", {"task": spec.task, "labels": len(facts.labels), **counts})
-    info = log.read_info(folder.store)
-    reference = Reference(parameters=info.reference_parameters, flops=info.reference_flops)
-    view = build_view(base, spec=spec, facts=facts, reference=reference)
-    strategy = get_strategy(spec.search.strategy)
-    while True:
-        plan = strategy.next(view)
-        check_plan(view, plan)
-        if isinstance(plan, Finish):
-            break
-        results = _train(folder, view, plan, trainer=trainer, emit=emit)
-        view = replace(view, history=(*view.history, GenerationRecord(plan=plan, results=results)))
-        failed = next((result.failed for result in results if result.failed), None)
-        if failed and spec.search.failed_candidates == "Fail":
-            return closing.without_route(view, outcome="failed", reason=f"CandidateCrashes: {failed}")
-    return _conclude(view, plan, folder=folder, trainer=trainer)
+@dataclass
+class _Search:
+    """One search at work in this process."""
 
+    folder: Folder
+    base: Graph
+    spec: ResolvedTask
+    trainer: Trainer
+    emit: Emit
+    crew: Crew
 
-def _facts(folder: Folder, trainer: Trainer) -> tuple[TaskFacts, Mapping[str, Any]]:
-    pinned = folder.manifest()
-    facts, manifest = trainer.open(pinned)
-    if pinned is None:
-        stands = folder.pin(manifest)
-        if {**manifest, **stands} != stands:
-            facts, manifest = trainer.open(stands)
-    return facts, manifest
+    def run(self) -> Mapping[str, Any]:
+        """Generations until the strategy finishes, then the end; returns the closing document that stands."""
+        view = self._view()
+        strategy = get_strategy(self.spec.search.strategy)
+        while True:
+            plan = strategy.next(view)
+            check_plan(view, plan)
+            if isinstance(plan, Finish):
+                return self._close(partial(self._conclude, view, plan))
+            results = self._generation(len(view.history), plan)
+            view = replace(view, history=(*view.history, GenerationRecord(plan=plan, results=results)))
+            failed = next((result.failed for result in results if result.failed), None)
+            if failed and self.spec.search.failed_candidates == "Fail":
+                reason = f"CandidateCrashes: {failed}"
+                return self._close(partial(closing.without_route, view, outcome="failed", reason=reason))
 
+    def _view(self) -> View:
+        facts, manifest = self._facts()
+        counts = {split: sum(labels.values()) for split, labels in manifest["counts"].items()}
+        self.emit("data", {"task": self.spec.task, "labels": len(facts.labels), **counts})
+        info = log.read_info(self.folder.store)
+        reference = Reference(parameters=info.reference_parameters, flops=info.reference_flops)
+        return build_view(self.base, spec=self.spec, facts=facts, reference=reference)
 
-def _train(folder: Folder, view: View, plan: Generation, *, trainer: Trainer, emit: Emit) -> tuple[SlotResult, ...]:
-    """Results of every slot of a generation, trained in slot order unless already there."""
-    generation = len(view.history)
-    emit("generation", {"task": view.spec.task, "generation": generation, "candidates": len(plan.candidates)})
-    results = []
-    for slot, candidate in enumerate(plan.candidates):
-        ref = SlotRef(generation=generation, slot=slot)
-        result = folder.result(ref)
+    def _facts(self) -> tuple[TaskFacts, Mapping[str, Any]]:
+        pinned = self.folder.manifest()
+        facts, manifest = self.trainer.open(pinned)
+        if pinned is None:
+            stands = self.folder.pin(manifest)
+            if {**manifest, **stands} != stands:
+                facts, manifest = self.trainer.open(stands)
+        return facts, manifest
+
+    def _generation(self, generation: int, plan: Generation) -> tuple[SlotResult, ...]:
+        """Results of every slot of a generation: trained here, or by others."""
+        self.emit("generation", self._at(generation=generation, candidates=len(plan.candidates)))
+        places = [names.slot_place(generation, slot) for slot in range(len(plan.candidates))]
+        results: dict[int, SlotResult] = {}
+        while True:
+            seen = self.crew.look(self.folder, names.slot_place(generation, 0)[:5])
+            for slot, place in enumerate(places):
+                if slot not in results and place in seen and seen[place].result:
+                    results[slot] = self._stored(SlotRef(generation, slot))
+            if len(results) == len(places):
+                return tuple(results[slot] for slot in range(len(places)))
+            missing = [place for slot, place in enumerate(places) if slot not in results]
+            claimed = self.crew.claim(self.folder, missing, seen)
+            if claimed is None:
+                self.crew.wait()
+                continue
+            slot = places.index(claimed[0])
+            result = self._slot(SlotRef(generation, slot), plan.candidates[slot], *claimed)
+            if result is not None:
+                results[slot] = result
+
+    def _slot(self, ref: SlotRef, plan: CandidatePlan, place: str, claim: int) -> SlotResult | None:
+        """Train one claimed slot; None if another worker took it over meanwhile."""
+        where = {"generation": ref.generation, "slot": ref.slot}
+        if self.crew.has_crashed_often(self.folder, place, claim):
+            return self.folder.put_result(ref, SlotResult.crashed(ref, claim=claim))
+        self.emit("slot", self._at(**where, claim=claim, samples=plan.samples))
+        try:
+            with self.crew.working(self.folder, place, claim, hang_after_s=self.spec.search.hang_after_s) as duty:
+                result = self.folder.put_result(ref, self.trainer.train(ref, plan, duty))
+        except SupersededError:
+            self.emit("superseded", self._at(**where, claim=claim))
+            return None
+        self.emit("result", self._at(**where, quality=result.quality))
+        return result
+
+    def _stored(self, ref: SlotRef) -> SlotResult:
+        result = self.folder.result(ref)
         if result is None:
-            emit("slot", {"task": view.spec.task, "generation": generation, "slot": slot, "samples": candidate.samples})
-            result = folder.put_result(ref, trainer.train(ref, candidate))
-        emit("result", {"task": view.spec.task, "generation": generation, "slot": slot, "quality": result.quality})
-        results.append(result)
-    return tuple(results)
+            raise StoreUnavailableError(f"{self.folder.store.url}: a result that was listed is not there; run again")
+        return result
 
+    def _close(self, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """The closing document: made by whoever claims the end, waited for by the others."""
+        while True:
+            seen = self.crew.look(self.folder, f"{names.FINAL}/")
+            final = self.folder.final() if names.FINAL in seen and seen[names.FINAL].result else None
+            if final is not None:
+                return final
+            claimed = self.crew.claim(self.folder, [names.FINAL], seen)
+            if claimed is None:
+                self.crew.wait()
+                continue
+            try:
+                with self.crew.working(self.folder, *claimed, hang_after_s=None):
+                    return self.folder.put_final(make())
+            except SupersededError:
+                continue
 
-def _conclude(view: View, finish: Finish, *, folder: Folder, trainer: Trainer) -> dict[str, Any]:
-    if finish.winner is None:
-        outcome = "kept" if finish.outcome == "keep" else "none"
-        return closing.without_route(view, outcome=outcome, reason=finish.reason)
-    record = view.history[finish.winner.generation]
-    answers = trainer.conclude(finish.winner, record.results[finish.winner.slot])
-    return closing.with_route(view, winner=finish.winner, search=folder.search, reason=finish.reason, answers=answers)
+    def _conclude(self, view: View, finish: Finish) -> Mapping[str, Any]:
+        if finish.winner is None:
+            outcome = "kept" if finish.outcome == "keep" else "none"
+            return closing.without_route(view, outcome=outcome, reason=finish.reason)
+        result = view.result(finish.winner)
+        assert result is not None
+        answers = self.trainer.conclude(finish.winner, result)
+        winner = finish.winner
+        return closing.with_route(view, winner=winner, search=self.folder.search, reason=finish.reason, answers=answers)
+
+    def _at(self, **fields: Any) -> dict[str, Any]:
+        return {"task": self.spec.task, **fields}
 
 
 def _commit(

@@ -136,6 +136,25 @@ class SlotResult:
     diverged: int | None = None
     failed: str | None = None
 
+    @classmethod
+    def crashed(cls, ref: SlotRef, *, claim: int) -> SlotResult:
+        """The result of a slot whose workers died again and again without getting on."""
+        return cls(
+            generation=ref.generation,
+            slot=ref.slot,
+            claim=str(claim),
+            layers=(),
+            quality=0.0,
+            metrics={},
+            parameters=0,
+            flops=0,
+            samples=0,
+            forward_samples=0,
+            seconds=0.0,
+            profile={},
+            failed=f"the workers of candidate {ref.generation}-{ref.slot} died {claim - 1} times",
+        )
+
     @property
     def usable(self) -> bool:
         """Whether the candidate may win or be continued."""

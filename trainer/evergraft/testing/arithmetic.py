@@ -18,6 +18,7 @@ from evergraft.graph.bundle import decode_bundle, encode_bundle
 from evergraft.graph.module import Module, Tensor
 from evergraft.graph.route import Delta, Layer, Route, RouteSummary
 from evergraft.names import ROOT_TASK, RunKey
+from evergraft.search.duty import Duty
 from evergraft.search.engine import Answers, Request
 from evergraft.search.folder import Folder
 from evergraft.search.values import CandidatePlan, SlotRef, SlotResult, TaskFacts
@@ -103,8 +104,9 @@ class ArithmeticTrainer:
         """Made-up data, always the same."""
         return TaskFacts(labels=LABELS, train_samples=100, validation_samples=20), pinned or {"counts": {}}
 
-    def train(self, ref: SlotRef, plan: CandidatePlan) -> SlotResult:
+    def train(self, ref: SlotRef, plan: CandidatePlan, duty: Duty | None = None) -> SlotResult:
         """Make the candidate's modules and write them."""
+        claim = duty.claim if duty else 1
         self.trained.append(ref)
         parent, carried = self._parent(plan)
         layers: list[Layer] = []
@@ -115,14 +117,15 @@ class ArithmeticTrainer:
                 deltas = [self._delta(ref, item.name, delta.kind, made) for delta in item.deltas]
                 layers.append(Layer(layer.name, layer.kind, layer.module, layer.parameters, (*layer.deltas, *deltas)))
         data = encode_bundle(made.values())
-        self.folder.put_object(ref, "weights-1-a.safetensors", data)
-        saved = {"object": "weights-1-a.safetensors", "sha256": canonical.sha256(data)}
+        name = f"weights-{claim}-a.safetensors"
+        self.folder.put_object(ref, name, data)
+        saved = {"object": name, "sha256": canonical.sha256(data)}
         quality = int(canonical.digest([self.spec.task, self.spec.search.seed, ref.generation, ref.slot])[:6], 16)
         usable = ref not in self.failing and ref not in self.diverging
         return SlotResult(
             generation=ref.generation,
             slot=ref.slot,
-            claim="1",
+            claim=str(claim),
             layers=tuple(layers),
             quality=quality / 0xFFFFFF if usable else 0.0,
             metrics={"qualities": [0.5, quality / 0xFFFFFF]},

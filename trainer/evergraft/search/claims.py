@@ -1,0 +1,167 @@
+"""Claims on slots: how workers share a search without a coordinator, and how a dead one's slot is taken over.
+
+A claim is a create-only object; while its worker lives, a thread renews its beat. A claim whose beat stands still for
+four intervals, by the reader's own monotonic clock, is dead; so is one that was released, or whose process ran on
+this machine and is gone. Called by the engine through `Crew`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from evergraft import names
+from evergraft.errors import StoppedError
+from evergraft.search import host
+from evergraft.search.duty import Duty
+from evergraft.search.folder import Folder
+from evergraft.store.searches import WRITE_ID, get_json, put_json_if_absent
+
+CRASHES = 3
+"""So many claims in a row that ended neither released nor with a newer state make the slot's result `failed`."""
+
+
+WORKER = uuid.uuid4().hex
+"""This process's name among workers. One process is one worker, so an earlier claim of its own is free to it."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds: between beats, of silence before a claim counts as dead, first and longest wait of an idle worker."""
+
+    beat_s: float = 15.0
+    dead_s: float = 60.0
+    first_poll_s: float = 0.05
+    longest_poll_s: float = 5.0
+
+
+@dataclass
+class Seen:
+    """What this worker has seen of one place (a slot or the end): `since` is when its beat last changed."""
+
+    result: bool = False
+    claim: int = 0
+    beat: tuple[int, float] = (0, 0.0)
+    since: float = 0.0
+    released: bool = False
+    worker: str = ""
+    process: Mapping[str, Any] | None = None
+
+
+@dataclass
+class Crew:
+    """This worker among the others of a search. `asked_to_stop` is looked at between steps of training."""
+
+    timing: Timing = field(default_factory=Timing)
+    worker: str = WORKER
+    asked_to_stop: Callable[[], bool] = lambda: False
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    _seen: dict[str, Seen] = field(default_factory=dict)
+    _idle: int = 0
+
+    def look(self, folder: Folder, prefix: str) -> Mapping[str, Seen]:
+        """The places below `prefix` of the search's folder, such as ``0002-`` or ``final``. One listing."""
+        start = names.search_key(folder.search, "")
+        objects: dict[str, dict[str, float]] = {}
+        for entry in folder.store.list(start + prefix):
+            place, _, name = entry.key.removeprefix(start).partition("/")
+            objects.setdefault(place, {})[name] = entry.modified
+        return {place: self._update(folder, place, found) for place, found in objects.items()}
+
+    def claim(self, folder: Folder, places: Sequence[str], seen: Mapping[str, Seen]) -> tuple[str, int] | None:
+        """Claim one of `places` that is free, beginning where this worker's own turn begins; None if none is."""
+        if self.asked_to_stop():
+            raise StoppedError("asked to stop")
+        first = int(self.worker[:8], 16) % max(1, len(places))
+        for place in (*places[first:], *places[:first]):
+            known = seen.get(place, Seen())
+            if not known.result and self._is_free(known):
+                number = known.claim + 1
+                if self._create(folder, place, number):
+                    self._idle = 0
+                    return place, number
+        return None
+
+    def wait(self) -> None:
+        """Sleep before looking again: longer each time nothing was to be done, jittered."""
+        longest = min(self.timing.longest_poll_s, self.timing.first_poll_s * 2.0 ** min(self._idle, 20))
+        self._idle += 1
+        self.sleep(longest * (0.5 + 0.5 * random.random()))
+
+    @contextmanager
+    def working(self, folder: Folder, place: str, number: int, *, hang_after_s: float | None) -> Iterator[Duty]:
+        """Beats while the block runs; the claim is released if it ends without a result."""
+        duty = Duty(
+            folder=folder,
+            place=place,
+            claim=number,
+            worker=self.worker,
+            beat_s=self.timing.beat_s,
+            hang_after_s=hang_after_s,
+            asked_to_stop=self.asked_to_stop,
+        )
+        with duty:
+            yield duty
+
+    def has_crashed_often(self, folder: Folder, place: str, number: int) -> bool:
+        """Whether the `CRASHES` claims before `number` ended neither released nor with a newer state."""
+        if number <= CRASHES:
+            return False
+        newest = -1
+        ends = []
+        for claim in range(1, number):
+            state = get_json(folder.store, _key(folder, place, f"state-{claim}.json"), what="state")
+            beat = get_json(folder.store, _key(folder, place, f"beat-{claim}.json"), what="beat")
+            samples = int(state["samples"]) if state else -1
+            ends.append(bool(beat and beat.get("released")) or samples > newest)
+            newest = max(newest, samples)
+        return not any(ends[-CRASHES:])
+
+    def _is_free(self, seen: Seen) -> bool:
+        silent = self.clock() - seen.since > self.timing.dead_s
+        died = seen.process is not None and host.has_died(seen.process)
+        return seen.claim == 0 or seen.worker == self.worker or seen.released or silent or died
+
+    def _create(self, folder: Folder, place: str, number: int) -> bool:
+        ours = {"worker": self.worker, WRITE_ID: uuid.uuid4().hex, "process": host.identity()}
+        stands = put_json_if_absent(folder.store, _key(folder, place, f"claim-{number}.json"), ours)
+        return bool(stands[WRITE_ID] == ours[WRITE_ID])
+
+    def _update(self, folder: Folder, place: str, found: Mapping[str, float]) -> Seen:
+        """Bring what is known of a place up to its listing (name to time of last write)."""
+        seen = self._seen.setdefault(f"{folder.search}/{place}", Seen())
+        seen.result = "result.json" in found
+        if seen.result:
+            return seen
+        claim = max(_numbers(found, "claim"), default=0)
+        beat = (claim, found.get(f"beat-{claim}.json", 0.0))
+        if claim != seen.claim:
+            claimed = get_json(folder.store, _key(folder, place, f"claim-{claim}.json"), what="claim") or {}
+            seen.worker, process = str(claimed.get("worker")), claimed.get("process")
+            seen.process = process if isinstance(process, dict) else None
+        if beat != seen.beat or claim != seen.claim:
+            value: Mapping[str, Any] = {}
+            if beat[1]:
+                value = get_json(folder.store, _key(folder, place, f"beat-{claim}.json"), what="beat") or {}
+            seen.released = value.get("released") is True
+            seen.since = self.clock()
+        seen.claim, seen.beat = claim, beat
+        return seen
+
+
+def _numbers(found: Iterable[str], kind: str) -> Iterator[int]:
+    """The numbers n of the objects ``<kind>-<n>.json``."""
+    for name in found:
+        number = name.removeprefix(f"{kind}-").removesuffix(".json")
+        if name == f"{kind}-{number}.json" and number.isdecimal():
+            yield int(number)
+
+
+def _key(folder: Folder, place: str, name: str) -> str:
+    return names.search_key(folder.search, f"{place}/{name}")

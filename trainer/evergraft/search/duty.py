@@ -1,0 +1,113 @@
+"""One claim at work: its beat, written by a thread, and the question whether to go on.
+
+Training calls `tell` at every step. The thread renews the beat, looks for a higher claim, and ends the process if no
+step has come for too long. Called by the engine through `Crew.working`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from evergraft import canonical, names
+from evergraft.errors import EvergraftError, NotFoundError, StoppedError, SupersededError
+from evergraft.search.folder import Folder
+
+HUNG_EXIT = 70
+"""The exit code of a process that ends itself because its training stands still (EX_SOFTWARE)."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Duty:
+    """A held claim, from the first beat to the last. Use as a context."""
+
+    folder: Folder
+    place: str
+    claim: int
+    worker: str
+    beat_s: float
+    hang_after_s: float | None
+    asked_to_stop: Callable[[], bool]
+    _samples: int = 0
+    _moved: float = field(default_factory=time.monotonic)
+    _superseded: bool = False
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Duty:
+        self._thread = threading.Thread(target=self._beat_on, name=f"beat {self.place}", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop beating. An end that was asked for or that the world caused releases the claim, so that another worker
+        takes over at once; a crash does not: it counts against the candidate.
+        """
+        self._ended.set()
+        assert self._thread is not None
+        self._thread.join()
+        ended = isinstance(error, (EvergraftError, KeyboardInterrupt))
+        if ended and not isinstance(error, SupersededError):
+            self._beat(released=True)
+
+    def tell(self, samples: int) -> None:
+        """Say that training has come to `samples`.
+
+        Raises:
+            SupersededError: a higher claim exists; what this one does counts no more.
+        """
+        self._samples, self._moved = samples, time.monotonic()
+        if self._superseded:
+            raise SupersededError(f"claim {self.claim} on {self.place} was taken over")
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether to save the state and raise `stopped`."""
+        return self.asked_to_stop()
+
+    def stopped(self) -> StoppedError:
+        """What to raise once the state is saved."""
+        return StoppedError(f"asked to stop at sample {self._samples} of {self.place}; the state is saved")
+
+    def _beat_on(self) -> None:
+        while not self._ended.wait(self.beat_s):
+            if self.hang_after_s is not None and time.monotonic() - self._moved > self.hang_after_s:
+                _log.critical("%s: no step for %.0f s; this worker ends itself", self.place, self.hang_after_s)
+                os._exit(HUNG_EXIT)
+            self._beat(released=False)
+            self._superseded = self._superseded or self._is_taken_over()
+
+    def _beat(self, *, released: bool) -> None:
+        """Write the beat; a store that fails is no reason to stop: the next beat tries again."""
+        value = {
+            "format": canonical.FORMAT,
+            "worker": self.worker,
+            "samples": self._samples,
+            "released": released,
+        }
+        try:
+            self.folder.store.put(self._key("beat", self.claim), canonical.dumps(value))
+        except EvergraftError as error:
+            _log.warning("%s: beat not written: %s", self.place, error)
+
+    def _is_taken_over(self) -> bool:
+        try:
+            self.folder.store.get(self._key("claim", self.claim + 1))
+        except NotFoundError:
+            return False
+        except EvergraftError as error:
+            _log.warning("%s: higher claims not looked for: %s", self.place, error)
+            return False
+        return True
+
+    def _key(self, kind: str, number: int) -> str:
+        return names.search_key(self.folder.search, f"{self.place}/{kind}-{number}.json")
