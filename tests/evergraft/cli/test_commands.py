@@ -164,6 +164,16 @@ def test_graph_check_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
     assert contents(tmp_path / "store") == {}
 
 
+def test_a_deep_check_says_what_it_tried_and_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
+    answer = run("graph", "check", tmp_path / "store", "--deep")
+    assert answer.code == 0, answer.out + answer.err
+    assert answer.out.count("ok   ") == 5
+    assert answer.out.endswith(": fit\n")
+    assert answer.err == ""
+    assert contents(tmp_path / "store") == {}
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [".writing"]
+
+
 def test_init_again_adopts_and_another_root_is_refused(run: Run, graph: Path, tmp_path: Path) -> None:
     assert run("graph", "init", graph, "--root", tmp_path / "root.yaml").code == 0
     (tmp_path / "other.yaml").write_text(ROOT.replace("seed: 0", "seed: 1"))
@@ -192,7 +202,7 @@ def test_the_command_line_is_frozen() -> None:
         "data check": {"--help", "--json", "--format", "--train", "--validation", "--test", "--max-bad-fraction"},
         "graph": {"--help"},
         "graph init": {"--help", "--json", "--root"},
-        "graph check": {"--help", "--json"},
+        "graph check": {"--help", "--json", "--deep"},
         "graph show": {"--help", "--json", "--version"},
         "graph log": {"--help", "--json", "--limit"},
         "graph lineage": {"--help", "--json", "--version"},

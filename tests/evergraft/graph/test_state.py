@@ -210,7 +210,7 @@ def test_a_closed_task_never_changes_its_visibility(graph: Graph, was: str, beco
             (closing("a/two", RunKey(2, 1), outcome="kept", visibility=becomes),),
             (PutRoute(child(ROOT, "a/two", visibility=becomes)), closing("a/two", RunKey(2, 1), visibility=was)),
         ):
-            with pytest.raises(ConflictError, match="a/two: spec.visibility is immutable"):
+            with pytest.raises(ConflictError, match=r"a/two: spec\.visibility is immutable"):
                 check(before, actions, base=before.version)
 
 
