@@ -13,27 +13,29 @@ from evergraft import canonical, names
 from evergraft.errors import IntegrityError
 from evergraft.graph.bundle import decode_bundle, encode_bundle
 from evergraft.graph.route import Route, RouteSummary
+from evergraft.search import codec
 from evergraft.search.folder import Folder
 from evergraft.search.score import accounted_parameters, score
-from evergraft.search.values import CandidatePlan, SlotRef, View
+from evergraft.search.values import CandidatePlan, Finish, SlotRef, View
 from evergraft.store import blobs
 
 if TYPE_CHECKING:
     from evergraft.search.engine import Answers
 
 
-def without_route(view: View, *, outcome: str, reason: str) -> dict[str, Any]:
-    """The closing document of a search that commits no route."""
+def without_route(view: View, *, outcome: str, reason: str, finish: Finish | None = None) -> dict[str, Any]:
+    """The closing document of a search that commits no route; `finish` is None if candidates crashed."""
     return {
         "format": canonical.FORMAT,
         "outcome": outcome,
         "reason": reason,
+        "finish": codec.to_json(finish) if finish else None,
         "route": None,
         "sampled": sampled(view),
     }
 
 
-def with_route(view: View, *, winner: SlotRef, search: str, reason: str, answers: Answers) -> dict[str, Any]:
+def with_route(view: View, *, winner: SlotRef, search: str, finish: Finish, answers: Answers) -> dict[str, Any]:
     """The closing document that commits `winner`."""
     plan = view.history[winner.generation].plan.candidates[winner.slot]
     result = view.history[winner.generation].results[winner.slot]
@@ -72,12 +74,13 @@ def with_route(view: View, *, winner: SlotRef, search: str, reason: str, answers
         seconds=result.seconds,
         profile=result.profile,
         golden=answers.golden,
-        transfer={"parentTask": parent.task, "reason": plan.reason or reason},
+        transfer={"parentTask": parent.task, "reason": plan.reason or finish.reason},
     )
     return {
         "format": canonical.FORMAT,
         "outcome": "committed",
-        "reason": reason,
+        "reason": finish.reason,
+        "finish": codec.to_json(finish),
         "route": route.to_json(),
         "summary": summarise(route, parent=parent, visibility=view.spec.visibility).to_json(),
         "modules": new,

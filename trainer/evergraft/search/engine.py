@@ -11,17 +11,25 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import evergraft
 from evergraft import canonical, names
 from evergraft.api.resolved import ResolvedTask
-from evergraft.errors import AlreadyCommittedError, ConflictError, StoreUnavailableError, SupersededError, UserError
+from evergraft.errors import (
+    AlreadyCommittedError,
+    ConflictError,
+    IntegrityError,
+    StoreUnavailableError,
+    SupersededError,
+    UserError,
+)
 from evergraft.graph.commit import Action, AddModules, CloseSearch, PutRoute
 from evergraft.graph.route import Route, RouteSummary
 from evergraft.graph.state import Graph, check_run
 from evergraft.names import RunKey
-from evergraft.search import closing
+from evergraft.search import closing, codec
 from evergraft.search.claims import Crew
 from evergraft.search.duty import Duty
 from evergraft.search.events import Emit
@@ -42,6 +50,10 @@ from evergraft.search.values import (
 from evergraft.search.view import build_view
 from evergraft.store import blobs, log
 from evergraft.store.seam import Store
+
+
+OUTCOMES: Mapping[str, str] = MappingProxyType({"commit": "committed", "keep": "kept", "none": "none"})
+"""The outcome of a search by what its strategy finished with."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +229,7 @@ class _Search:
     def _generation(self, generation: int, plan: Generation) -> tuple[SlotResult, ...]:
         """Results of every slot of a generation: trained here, or by others."""
         self.emit("generation", self._at(generation=generation, candidates=len(plan.candidates)))
+        self._record_plan(generation, plan)
         places = [names.slot_place(generation, slot) for slot in range(len(plan.candidates))]
         results: dict[int, SlotResult] = {}
         while True:
@@ -235,6 +248,16 @@ class _Search:
             result = self._slot(SlotRef(generation, slot), plan.candidates[slot], *claimed)
             if result is not None:
                 results[slot] = result
+
+    def _record_plan(self, generation: int, plan: Generation) -> None:
+        """Write the plan for replays; another worker's must be the same, or one of the two is not pure."""
+        ours = codec.to_json(plan)
+        stands = self.folder.put_plan(generation, ours)
+        if canonical.dumps(stands["plan"]) != canonical.dumps(ours):
+            raise IntegrityError(
+                f"searches/{self.folder.search}: generation {generation} was planned differently by another worker; "
+                f"strategy {self.spec.search.strategy} is not a pure function of its view"
+            )
 
     def _slot(self, ref: SlotRef, plan: CandidatePlan, place: str, claim: int) -> SlotResult | None:
         """Train one claimed slot; None if another worker took it over meanwhile."""
@@ -276,13 +299,12 @@ class _Search:
 
     def _conclude(self, view: View, finish: Finish) -> Mapping[str, Any]:
         if finish.winner is None:
-            outcome = "kept" if finish.outcome == "keep" else "none"
-            return closing.without_route(view, outcome=outcome, reason=finish.reason)
+            return closing.without_route(view, outcome=OUTCOMES[finish.outcome], reason=finish.reason, finish=finish)
         result = view.result(finish.winner)
         assert result is not None
         answers = self.trainer.conclude(finish.winner, result)
         winner = finish.winner
-        return closing.with_route(view, winner=winner, search=self.folder.search, reason=finish.reason, answers=answers)
+        return closing.with_route(view, winner=winner, search=self.folder.search, finish=finish, answers=answers)
 
     def _at(self, **fields: Any) -> dict[str, Any]:
         return {"task": self.spec.task, **fields}

@@ -40,6 +40,16 @@ class Folder:
         """Write ``data.json`` unless it exists; returns the one that stands."""
         return put_json_if_absent(self.store, names.search_key(self.search, "data.json"), dict(manifest))
 
+    def plan(self, generation: int) -> dict[str, Any] | None:
+        """The recorded plan of a generation, None if it was never reached."""
+        key = names.search_key(self.search, f"plan-{generation:04d}.json")
+        return get_json(self.store, key, what=key)
+
+    def put_plan(self, generation: int, plan: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a generation's plan unless it exists; returns the document that stands."""
+        key = names.search_key(self.search, f"plan-{generation:04d}.json")
+        return put_json_if_absent(self.store, key, {"plan": dict(plan)})
+
     def result(self, ref: SlotRef) -> SlotResult | None:
         """The result of a slot, None while it has none."""
         key = self._slot(ref, "result.json")
