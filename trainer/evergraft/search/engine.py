@@ -51,7 +51,6 @@ from evergraft.search.view import build_view
 from evergraft.store import blobs, log
 from evergraft.store.seam import Store
 
-
 OUTCOMES: Mapping[str, str] = MappingProxyType({"commit": "committed", "keep": "kept", "none": "none"})
 """The outcome of a search by what its strategy finished with."""
 
