@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from evergraft.store import checkpoints, hint
 from evergraft.store.memory import _STORES
 from evergraft.store.open import open_store
+from evergraft.store.options import StoreOptions
 from evergraft.store.seam import Store
 from evergraft.testing.injection import scripted
 from evergraft.testing.mishaps import plant_hint
@@ -167,3 +168,16 @@ def test_in_files(tmp_path: Path) -> None:
         return lambda: open_store(folder)
 
     run_machine(connect, examples=8, steps=15)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("server", ["gcs_server", "s3_server"])
+def test_in_a_bucket(server: str, request: pytest.FixtureRequest) -> None:
+    bucket = request.getfixturevalue(server)
+    options = StoreOptions(endpoint=bucket.endpoint, key=bucket.key, secret=bucket.secret)
+
+    def connect() -> Callable[[], Store]:
+        store = open_store(f"{bucket.url}/{uuid.uuid4().hex}", options)  # one client: each costs a second to make
+        return lambda: store
+
+    run_machine(connect, examples=2, steps=10)

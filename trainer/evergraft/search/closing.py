@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from evergraft import canonical, names
+from evergraft import canonical
 from evergraft.errors import IntegrityError
 from evergraft.graph.bundle import decode_bundle, encode_bundle
 from evergraft.graph.route import Route, RouteSummary
@@ -154,5 +154,5 @@ def upload(folder: Folder, final: Mapping[str, Any]) -> dict[str, int]:
         blobs.put_module(folder.store, bundle[module])
     if weights["carry"]:
         state = encode_bundle([module for module in bundle.values() if module.kind == "optimizer"])
-        folder.store.put_if_absent(names.optimizer_key(str(final["summary"]["id"])), state)
+        blobs.put_optimizer(folder.store, str(final["summary"]["id"]), state)
     return {module: bundle[module].num_bytes for module in final["modules"]}

@@ -92,6 +92,15 @@ def get_route(store: Store, route_id: str) -> Route:
     return Route.from_json(documents.decode(data, what=f"route {route_id[:12]}…", max_bytes=MAX_ROUTE_BYTES))
 
 
+def put_optimizer(store: Store, route_id: str, data: bytes) -> None:
+    """Make sure that optimiser state is kept with the route: of several, the first stands.
+
+    Raises:
+        StoreUnavailableError: not known whether it landed; asking again is safe.
+    """
+    _put_blob(store, names.optimizer_key(route_id), data)
+
+
 def _put_blob(store: Store, key: str, data: bytes) -> bytes | None:
     """None if exactly `data` stands under `key` now, else the bytes that do.
 

@@ -52,14 +52,27 @@ def read_task(store: Store, task: str, version: int | None = None) -> tuple[Task
     return graph.task(task), graph.version
 
 
-def refresh(store: Store, graph: Graph) -> Graph:
+def refresh(store: Store, graph: Graph, *, confirm: bool = False) -> Graph:
     """The graph at HEAD: `graph` with the commits after it. One read if there are none.
 
+    With `confirm` also see that `graph` is still part of the log, at one more read: it is not when a backup was put
+    back under a running process, whose commit would then stand beyond a gap, where no reader finds it.
+
     Raises:
-        IntegrityError: the log is damaged.
+        IntegrityError: the log is damaged, or `graph` is not part of it any more.
         StoreError: the store did not answer.
     """
-    return _catch_up(store, graph, upto=None)
+    if not confirm:
+        return _catch_up(store, graph, upto=None)
+    commits = _gallop(store, graph.version, None, window=2)
+    if canonical.sha256(next(commits, b"")) != graph.head:
+        raise IntegrityError(
+            f"{store.url}: version {graph.version} is no longer what this process read, as after a backup was put "
+            "back; run again, so that it is read afresh"
+        )
+    for data in commits:
+        graph = fold(graph, data)
+    return graph
 
 
 def read_commits(store: Store, first: int = 0, last: int | None = None) -> Iterator[tuple[Commit, str]]:
@@ -140,9 +153,8 @@ def _catch_up(store: Store, graph: Graph, *, upto: int | None, at_most: int | No
     return graph
 
 
-def _gallop(store: Store, first: int, last: int | None) -> Iterator[bytes]:
+def _gallop(store: Store, first: int, last: int | None, *, window: int = 1) -> Iterator[bytes]:
     """The stored commits from `first` on, to `last` or the end; windows double, so HEAD is near found in few trips."""
-    window = 1
     while last is None or first <= last:
         stop = first + window if last is None else min(first + window, last + 1)
         for data in parallel.each(lambda version: _commit_bytes(store, version), range(first, stop)):

@@ -61,12 +61,13 @@ def commit(
 
     Raises:
         ConflictError: HEAD forbids it (AlreadyCommittedError, RouteRemovedError, a condemned module, …).
+        IntegrityError: the log is damaged, or does not hold `graph` any more.
         StoreUnavailableError: no answer, or no end of lost races; the commit may have landed, running again is safe.
     """
     mark = uuid.uuid4().hex
     time = (now or datetime.datetime.now(datetime.UTC)).strftime(TIME_FORMAT)
     for attempt in range(races.attempts):
-        graph = refresh(store, graph)
+        graph = refresh(store, graph, confirm=attempt == 0)
         check(graph, actions, base=base)
         entry = Commit(
             version=graph.version + 1,
