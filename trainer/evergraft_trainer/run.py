@@ -16,20 +16,25 @@ from typing import Any
 from evergraft.api.load import Document, load_documents
 from evergraft.api.modulegraph import ModuleGraph
 from evergraft.api.resolve import resolve, spec_hash, task_hash
+from evergraft.api.resolved import ResolvedTask
 from evergraft.api.rules import ignored_locally
 from evergraft.api.task import Task
 from evergraft.errors import EvergraftError, NotAGraphError, SpecError, StoppedError
 from evergraft.graph.state import Graph
 from evergraft.names import RunKey
+from evergraft.search.claims import Crew
 from evergraft.search.engine import Outcome, Request, run_search
 from evergraft.search.events import Emit
+from evergraft.search.folder import Folder
 from evergraft.store import blobs, log
 from evergraft.store.cache import ModuleCache
 from evergraft.store.open import open_store
 from evergraft.store.seam import Store
 from evergraft_trainer import profile
 from evergraft_trainer.device import Device, DeviceKind, open_device
+from evergraft_trainer.pool import FOLLOW_PARENT, extra_workers
 from evergraft_trainer.roots import init_from_document
+from evergraft_trainer.stopping import stop_signals
 from evergraft_trainer.trainer import TorchTrainer
 
 
@@ -77,28 +82,53 @@ class Report:
         return next((row.exit_code for row in self.rows if row.exit_code), 0)
 
 
-def run_files(files: Sequence[Path], *, graph_url: str, threads: int, device_kind: DeviceKind, emit: Emit) -> Report:
+@dataclass(frozen=True)
+class Settings:
+    """How to run: CPU threads of each worker, where, how many workers, and how often to go over all tasks."""
+
+    threads: int = 1
+    device: DeviceKind = "cpu"
+    workers: int = 1
+    passes: int = 1
+
+
+def run_files(files: Sequence[Path], *, graph_url: str, settings: Settings, emit: Emit) -> Report:
     """Run every task of the files into the graph at `graph_url`; an empty URL is initialised from their ModuleGraph.
 
     Raises:
         SpecError: a document is wrong; nothing was started.
         NotAGraphError: the URL holds no graph and the files no ModuleGraph.
+        StoppedError, KeyboardInterrupt: asked to stop; what was trained is saved.
     """
     documents = load_documents(files)
     module_graph = the_module_graph(documents)
     jobs = in_order(documents)
     store = open_store(graph_url)
-    profile.apply(threads=threads)
-    device = open_device(device_kind)
+    profile.apply(threads=settings.threads)
+    device = open_device(settings.device)
     graph = open_graph(store, module_graph, documents)
     for job in jobs:
         name_ignored(job, emit)
-    rows: list[Row] = []
-    for job in jobs:
-        row, graph = _run_job(job, rows, store=store, graph=graph, module_graph=module_graph, device=device, emit=emit)
-        rows.append(row)
-        emit("done", {"task": row.task, "outcome": row.outcome, "reason": row.reason, "seconds": row.seconds})
-    return Report(rows=tuple(rows))
+    workers = extra_workers(
+        settings.workers - 1,
+        files,
+        graph_url=graph_url,
+        threads=settings.threads,
+        device=settings.device,
+        passes=settings.passes,
+        emit=emit,
+    )
+    with stop_signals() as stop:
+        if FOLLOW_PARENT in os.environ:
+            stop.watch_parent()
+        try:
+            with workers:
+                stream = _Stream(store, module_graph, device, emit, Crew(stop=stop))
+                return stream.run(jobs, graph, passes=settings.passes)
+        except StoppedError:
+            if stop.interrupted:
+                raise KeyboardInterrupt from None
+            raise
 
 
 def the_module_graph(documents: Sequence[Document]) -> ModuleGraph | None:
@@ -161,53 +191,63 @@ def name_ignored(job: Job, emit: Emit) -> None:
         emit("ignored", {"task": job.id, "fields": ", ".join(ignored), "why": "a local run does not follow them"})
 
 
-def _run_job(
-    job: Job,
-    rows: Sequence[Row],
-    *,
-    store: Store,
-    graph: Graph,
-    module_graph: ModuleGraph | None,
-    device: Device,
-    emit: Emit,
-) -> tuple[Row, Graph]:
-    began = time.monotonic()
-    failed = [row.task for row in rows if row.exit_code and row.task in job.after]
-    if failed:
-        reason = f"not started: {failed[0]}, which it comes after, failed"
-        return Row(task=job.id, outcome="skipped", reason=reason, seconds=0.0, exit_code=64), graph
-    try:
-        for request in requests(job, module_graph):
-            graph = log.refresh(store, graph)
-            outcome, graph = _search(store, graph, request, device=device, emit=emit)
-    except StoppedError:
-        raise
-    except EvergraftError as error:
-        seconds = time.monotonic() - began
-        return Row(job.id, outcome="error", reason=str(error), seconds=seconds, exit_code=error.exit_code), graph
-    code = 1 if outcome.kind == "failed" else 0
-    reason = outcome.reason
-    return Row(job.id, outcome.kind, reason, time.monotonic() - began, facts(store, outcome), exit_code=code), graph
+@dataclass(frozen=True)
+class _Stream:
+    """Tasks one after another, each from the newest graph."""
+
+    store: Store
+    module_graph: ModuleGraph | None
+    device: Device
+    emit: Emit
+    crew: Crew
+
+    def run(self, jobs: Sequence[Job], graph: Graph, *, passes: int) -> Report:
+        """Go over all tasks `passes` times; the last pass's rows, or a failed task's last."""
+        rows: dict[str, Row] = {}
+        for turn in range(1, passes + 1):
+            for job in jobs:
+                failed = next((task for task in job.after if task in rows and rows[task].exit_code), None)
+                if failed is not None:
+                    reason = f"not started: {failed}, which it comes after, failed"
+                    rows[job.id] = Row(job.id, outcome="skipped", reason=reason, seconds=0.0, exit_code=64)
+                elif job.id not in rows or not rows[job.id].exit_code:
+                    rows[job.id], graph = self._task(job, graph, turn=turn)
+                row = rows[job.id]
+                fields = {"task": row.task, "outcome": row.outcome, "reason": row.reason, "seconds": row.seconds}
+                self.emit("done", fields)
+        return Report(rows=tuple(rows[job.id] for job in jobs))
+
+    def _task(self, job: Job, graph: Graph, *, turn: int) -> tuple[Row, Graph]:
+        """One task's searches of one pass."""
+        began = time.monotonic()
+        try:
+            for request in requests(job, self.module_graph, turn=turn):
+                outcome, graph = self._search(log.refresh(self.store, graph), request)
+        except StoppedError:
+            raise
+        except EvergraftError as error:
+            seconds = time.monotonic() - began
+            return Row(job.id, outcome="error", reason=str(error), seconds=seconds, exit_code=error.exit_code), graph
+        seconds, code = time.monotonic() - began, 1 if outcome.kind == "failed" else 0
+        return Row(job.id, outcome.kind, outcome.reason, seconds, facts(self.store, outcome), exit_code=code), graph
+
+    def _search(self, graph: Graph, request: Request) -> tuple[Outcome, Graph]:
+        search = request.spec.search
+        self.emit("search", {"task": request.spec.task, "run": str(request.run), "samples": search.samples})
+        cache = local_cache(self.store)
+
+        def make(folder: Folder, spec: ResolvedTask) -> TorchTrainer:
+            return TorchTrainer(folder=folder, spec=spec, device=self.device, cache=cache, emit=self.emit)
+
+        return run_search(self.store, graph, request=request, make_trainer=make, emit=self.emit, crew=self.crew)
 
 
-def requests(job: Job, module_graph: ModuleGraph | None) -> Iterator[Request]:
-    """The runs of one task, one a cycle."""
+def requests(job: Job, module_graph: ModuleGraph | None, *, turn: int = 1) -> Iterator[Request]:
+    """The runs of one task in pass number `turn` over all tasks, one a cycle."""
     spec = resolve(job.task, graph=module_graph, base=job.document.path.parent).task
-    for cycle in range(1, spec.search.cycles + 1):
+    for cycle in range((turn - 1) * spec.search.cycles + 1, turn * spec.search.cycles + 1):
         run = RunKey(iteration=spec.iteration, cycle=cycle)
         yield Request(spec=spec, run=run, task_hash=task_hash(job.task), spec_hash=spec_hash(spec))
-
-
-def _search(store: Store, graph: Graph, request: Request, *, device: Device, emit: Emit) -> tuple[Outcome, Graph]:
-    emit("search", {"task": request.spec.task, "run": str(request.run), "samples": request.spec.search.samples})
-    cache = local_cache(store)
-    return run_search(
-        store,
-        graph,
-        request=request,
-        make_trainer=lambda folder, spec: TorchTrainer(folder=folder, spec=spec, device=device, cache=cache, emit=emit),
-        emit=emit,
-    )
 
 
 def local_cache(store: Store) -> ModuleCache | None:

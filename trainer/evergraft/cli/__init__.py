@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 
 import evergraft
-from evergraft.cli import data, explain, export, graph, plan, predict, run
+from evergraft.cli import data, explain, export, graph, plan, predict, replay, run, worker
 from evergraft.errors import EvergraftError
 
-COMMANDS = (run, plan, predict, explain, export, data, graph)
+COMMANDS = (run, plan, predict, explain, export, worker, replay, data, graph)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evergraft.cli.arguments import Subparsers, command, print_json, print_table
+from evergraft.errors import UserError
 
 COLUMNS = ("task", "outcome", "parent", "quality", "test", "active", "added", "samples", "seconds", "why")
 
@@ -24,16 +25,22 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="Task YAML files, or folders of them")
     parser.add_argument("--graph", required=True, metavar="URL", help="the graph: ./graph, gs://…, s3://…")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the worker (default 1)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes (default 1)")
+    parser.add_argument("--passes", type=int, default=1, metavar="N", help="go over all tasks N times (default 1)")
     parser.add_argument("--device", choices=("cpu", "cuda", "xla"), default="cpu", help="where to train (default cpu)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry it out."""
     from evergraft.cli.progress import reporter
-    from evergraft_trainer.run import run_files
+    from evergraft_trainer.run import Settings, run_files
 
+    for flag in ("threads", "workers", "passes"):
+        if getattr(args, flag) < 1:
+            raise UserError(f"--{flag} {getattr(args, flag)}: expected a number from 1 up")
+    settings = Settings(threads=args.threads, device=args.device, workers=args.workers, passes=args.passes)
     with reporter(as_json=args.json) as emit:
-        report = run_files(args.files, graph_url=args.graph, threads=args.threads, device_kind=args.device, emit=emit)
+        report = run_files(args.files, graph_url=args.graph, settings=settings, emit=emit)
     rows = [row.to_json() for row in report.rows]
     if args.json:
         print_json(rows)

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from evergraft import names
 from evergraft.errors import StoppedError
@@ -53,13 +53,38 @@ class Seen:
     process: Mapping[str, Any] | None = None
 
 
+class Stopping(Protocol):
+    """How a process learns that it should stop. `training` is true while someone looks at `asked` by itself."""
+
+    training: bool
+
+    def asked(self) -> bool:
+        """Whether to save and end."""
+        ...
+
+
+@dataclass
+class Unstoppable:
+    """Never asks."""
+
+    training: bool = False
+
+    def asked(self) -> bool:
+        """No."""
+        return False
+
+
 @dataclass
 class Crew:
-    """This worker among the others of a search. `asked_to_stop` is looked at between steps of training."""
+    """This worker among the others of a search.
+
+    `stop` is asked between steps of training, and told while one goes on. `on_idle` hears of every wait, in seconds.
+    """
 
     timing: Timing = field(default_factory=Timing)
     worker: str = WORKER
-    asked_to_stop: Callable[[], bool] = lambda: False
+    stop: Stopping = field(default_factory=Unstoppable)
+    on_idle: Callable[[float], None] = lambda seconds: None  # noqa: ARG005 - nobody listens
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _seen: dict[str, Seen] = field(default_factory=dict)
@@ -76,7 +101,7 @@ class Crew:
 
     def claim(self, folder: Folder, places: Sequence[str], seen: Mapping[str, Seen]) -> tuple[str, int] | None:
         """Claim one of `places` that is free, beginning where this worker's own turn begins; None if none is."""
-        if self.asked_to_stop():
+        if self.stop.asked():
             raise StoppedError("asked to stop")
         first = int(self.worker[:8], 16) % max(1, len(places))
         for place in (*places[first:], *places[:first]):
@@ -92,7 +117,9 @@ class Crew:
         """Sleep before looking again: longer each time nothing was to be done, jittered."""
         longest = min(self.timing.longest_poll_s, self.timing.first_poll_s * 2.0 ** min(self._idle, 20))
         self._idle += 1
-        self.sleep(longest * (0.5 + 0.5 * random.random()))
+        seconds = longest * (0.5 + 0.5 * random.random())
+        self.sleep(seconds)
+        self.on_idle(seconds)
 
     @contextmanager
     def working(self, folder: Folder, place: str, number: int, *, hang_after_s: float | None) -> Iterator[Duty]:
@@ -104,10 +131,14 @@ class Crew:
             worker=self.worker,
             beat_s=self.timing.beat_s,
             hang_after_s=hang_after_s,
-            asked_to_stop=self.asked_to_stop,
+            asked_to_stop=self.stop.asked,
         )
         with duty:
-            yield duty
+            self.stop.training = True
+            try:
+                yield duty
+            finally:
+                self.stop.training = False
 
     def has_crashed_often(self, folder: Folder, place: str, number: int) -> bool:
         """Whether the `CRASHES` claims before `number` ended neither released nor with a newer state."""

@@ -1,0 +1,74 @@
+"""SIGTERM and SIGINT: save, release, then end. The first asks, a second interrupt insists.
+
+While a candidate trains, the loop looks at `asked` between steps and saves its state; at any other time the signal
+ends what is going on at once, since nothing would be lost. Called by workers and local runs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from evergraft.errors import StoppedError
+
+PARENT_POLL_S = 1.0
+
+
+@dataclass
+class Stop:
+    """Whether this process was asked to stop. `training` is true while the loop looks at `asked` by itself."""
+
+    _event: threading.Event = field(default_factory=threading.Event)
+    training: bool = False
+    interrupted: bool = False
+
+    def asked(self) -> bool:
+        """Whether to save and end."""
+        return self._event.is_set()
+
+    def ask(self) -> None:
+        """Ask the process to stop."""
+        self._event.set()
+
+    def watch_parent(self) -> None:
+        """Ask to stop when the parent process is gone, so that no worker outlives the run that started it."""
+        parent = os.getppid()
+
+        def watch() -> None:
+            while os.getppid() == parent and not self._event.wait(PARENT_POLL_S):
+                pass
+            self._event.set()
+
+        threading.Thread(target=watch, name="watch parent", daemon=True).start()
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Handle SIGTERM and SIGINT while the block runs; only the main thread may enter it.
+
+    Raises:
+        StoppedError: inside the block, when a signal comes while nothing is being trained.
+        KeyboardInterrupt: inside the block, on a second SIGINT.
+    """
+    stop = Stop()
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of handlers
+        again = stop.asked() and number == signal.SIGINT
+        stop.interrupted = stop.interrupted or number == signal.SIGINT
+        stop.ask()
+        if again:
+            raise KeyboardInterrupt
+        if not stop.training:
+            raise StoppedError("asked to stop; the same command goes on where this one was")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,103 @@
+"""What a worker measures of itself: Prometheus metrics, and a small JSON of its progress.
+
+Fed by the events of a search and by the metered store; names and labels are those of docs/metrics.md. No label names
+a task, a search or a pod. Called by the worker, read by the status server and the final report.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from evergraft.store.metered import Operation
+
+STEP_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+STORE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
+
+
+class Telemetry:
+    """One worker's metrics in a registry of their own, and its newest progress."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.candidates = self._counter("worker_candidates", "Candidates that got a result here", "outcome")
+        self.samples = self._counter("worker_samples", "Samples trained")
+        self.idle = self._counter("worker_idle_seconds", "Seconds without a slot to train")
+        self.data_wait = self._counter("worker_data_wait_seconds", "Seconds that training waited for data")
+        self.steps = Histogram(
+            "evergraft_worker_step_seconds",
+            "Seconds of one step",
+            ["phase"],
+            buckets=STEP_BUCKETS,
+            registry=self.registry,
+        )
+        self.state_age = Gauge(
+            "evergraft_worker_state_age_seconds", "Seconds since a state was saved", registry=self.registry
+        )
+        self.state_age.set_function(self._state_age)
+        self.requests = self._counter("store_requests", "Store operations", "op", "outcome")
+        self.durations = Histogram(
+            "evergraft_store_request_duration_seconds",
+            "Seconds of one store operation",
+            ["op"],
+            buckets=STORE_BUCKETS,
+            registry=self.registry,
+        )
+        self.bytes = self._counter("store_bytes", "Bytes to and from the store", "direction")
+        self.commits = self._counter("commit_attempts", "Attempts to create a log entry", "outcome")
+        self._lock = threading.Lock()
+        self._progress: dict[str, Any] = {}
+        self._saved = time.monotonic()
+        self._last: dict[tuple[Any, Any], int] = {}
+
+    def observe_store(self, operation: Operation) -> None:
+        """Count one store operation."""
+        self.requests.labels(operation.name, operation.outcome).inc()
+        self.durations.labels(operation.name).observe(operation.seconds)
+        self.bytes.labels("sent").inc(operation.sent)
+        self.bytes.labels("received").inc(operation.received)
+
+    def observe_event(self, name: str, fields: Mapping[str, Any]) -> None:
+        """Count what a search tells, and keep the newest of it for `progress`."""
+        with self._lock:
+            self._progress = {**self._progress, **fields, "event": name}
+        if name in ("step", "validation"):
+            self._trained(fields)
+        if name == "validation":
+            self._saved = time.monotonic()
+        elif name == "result":
+            self.candidates.labels(str(fields.get("outcome", "scored"))).inc()
+        elif name == "idle":
+            self.idle.inc(float(fields["seconds"]))
+
+    def progress(self) -> dict[str, Any]:
+        """The newest of every field told so far."""
+        with self._lock:
+            return dict(self._progress)
+
+    def totals(self) -> dict[str, float]:
+        """Every counter's value by name and labels, for the final report."""
+        return {
+            sample.name + "".join(f",{key}={value}" for key, value in sorted(sample.labels.items())): sample.value
+            for family in self.registry.collect()
+            for sample in family.samples
+            if sample.name.endswith("_total") and sample.value
+        }
+
+    def _trained(self, fields: Mapping[str, Any]) -> None:
+        """Samples since the slot's last event; a resumed slot's earlier ones were another worker's."""
+        slot, seen = (fields.get("generation"), fields.get("slot")), int(fields["samples"])
+        before = self._last.get(slot)
+        self._last[slot] = seen
+        if before is not None and seen > before:
+            self.samples.inc(seen - before)
+
+    def _state_age(self) -> float:
+        return time.monotonic() - self._saved
+
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(f"evergraft_{name}", what, labels, registry=self.registry)
