@@ -58,6 +58,11 @@ class LogMachine(RuleBasedStateMachine):
         landing = self.play.landing(writer, task, run, parent=parent, visibility=visibility, foreign=foreign)
         self.attempt(writer, landing, ways)
 
+    @rule(writer=WRITERS, task=TASKS, run=RUNS, parent=PARENTS, visibility=visibilities)
+    def land_on_a_good_day(self, writer: int, task: str, run: Any, parent: str, visibility: str) -> None:
+        self.play.refresh(writer)
+        self.attempt(writer, self.play.landing(writer, task, run, parent=parent, visibility=visibility), [])
+
     @rule(writer=WRITERS, task=TASKS, run=RUNS, rival_task=TASKS, rival_run=RUNS, parent=PARENTS, ways=faults())
     def land_overtaken(
         self, writer: int, task: str, run: Any, rival_task: str, rival_run: Any, parent: str, ways: Any
