@@ -24,6 +24,7 @@ from evergraft.store import log
 from evergraft.store.failures import translate
 from evergraft.store.memory import MemoryStore
 from evergraft.store.open import open_store
+from evergraft.store.options import StoreOptions
 from evergraft.store.seam import Created, Landed, Lost, Store, Unknown
 from evergraft.testing import deep, play, strategies
 from evergraft.testing.faults import FaultyStore
@@ -320,3 +321,14 @@ def test_any_commit_is_refused_or_folds(commit: Commit) -> None:
         return
     follows = replace(commit, version=1, previous=graph.head)
     assert apply(graph, follows, digest="0" * 64).version == 1
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("server", ["gcs_server", "s3_server"])
+def test_a_deep_check_of_a_bucket(server: str, request: pytest.FixtureRequest) -> None:
+    bucket = request.getfixturevalue(server)
+    options = StoreOptions(endpoint=bucket.endpoint, key=bucket.key, secret=bucket.secret)
+    opened = open_store(bucket.url, options)  # one client for all: each costs a second to make
+    report = deep.deep_check(lambda url: opened, bucket.url)
+    assert report.holds, report.to_json()
+    assert [entry.key for entry in opened.list("probe/")] == []
