@@ -22,6 +22,7 @@ from evergraft.search.events import Emit
 FOLLOW_PARENT = "EVERGRAFT_FOLLOW_PARENT"
 """Set for processes that must end with the one that started them."""
 
+END_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 30.0
 
 
@@ -52,16 +53,24 @@ def _worker(command: Sequence[str], number: int, emit: Emit) -> Iterator[None]:
     assert process.stderr is not None
     reader = threading.Thread(target=_relay, args=(process.stderr, number, emit), name=f"worker {number}", daemon=True)
     reader.start()
+    patience_s = 0.0
     try:
         yield
+        patience_s = END_TIMEOUT_S  # it is about to see by itself that everything is closed
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process, patience_s=patience_s)
         reader.join(timeout=5)
+
+
+def _end(process: subprocess.Popen[bytes], *, patience_s: float) -> None:
+    """Wait for a process, then ask it to stop, then insist."""
+    steps = ((patience_s, process.terminate), (STOP_TIMEOUT_S, process.kill))
+    for timeout_s, insist in steps:
+        try:
+            process.wait(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            insist()
+    process.wait()
 
 
 def _relay(stream: IO[bytes], number: int, emit: Emit) -> None:

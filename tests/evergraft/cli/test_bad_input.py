@@ -228,3 +228,11 @@ def test_a_damaged_module_is_found_and_never_served(run: Run, graph: Path, image
     stream = io.BytesIO((images / "cat" / "0000.png").read_bytes())
     (tmp_path / "one.png").write_bytes(stream.getvalue())
     refused(run("predict", graph, "pets", tmp_path / "one.png"), 65, blob.stem[:12])
+
+
+def test_a_worker_without_work_says_what_to_give(run: Run, graph: Path) -> None:
+    refused(run("worker", "--graph", graph), 64, "--search ID or --task FILE")
+    refused(run("worker", "--graph", graph, "--search", "0" * 32), 64, "no such open search")
+    refused(run("worker", "--graph", graph, "--status", "nowhere"), 64, "HOST:PORT")
+    refused(run("replay", graph, "0" * 32), 64, "no such search")
+    refused(run("run", "x.yaml", "--graph", graph, "--workers", 0), 64, "--workers 0")

@@ -1,0 +1,15 @@
+"""`evergraft` with a store that ends the process at its N-th operation: torch_worker.py N <arguments of evergraft>."""
+
+from __future__ import annotations
+
+import sys
+
+from evergraft.cli import main
+from evergraft.store.open import open_store
+from evergraft.testing.worker import KillingStore
+from evergraft_trainer import worker
+
+if __name__ == "__main__":
+    number = int(sys.argv[1])
+    worker.open_store = lambda url: KillingStore(open_store(url), at=number, landed=number % 2 == 0)  # type: ignore[attr-defined]
+    sys.exit(main(sys.argv[2:]))
