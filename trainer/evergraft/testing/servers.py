@@ -149,7 +149,7 @@ def _await(ready: Callable[[], bool]) -> None:
 
 def _request(url: str, body: bytes | None = None) -> int:
     request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310 - ours, on loopback
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5) as answer:  # noqa: S310
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5) as answer:
         return int(answer.status)
 
 
