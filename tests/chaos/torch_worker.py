@@ -11,5 +11,6 @@ from evergraft_trainer import worker
 
 if __name__ == "__main__":
     number = int(sys.argv[1])
-    worker.open_store = lambda url: KillingStore(open_store(url), at=number, landed=number % 2 == 0)  # type: ignore[attr-defined]
+    killing = lambda url: KillingStore(open_store(url), at=number, landed=number % 2 == 0)  # noqa: E731
+    setattr(worker, "open_store", killing)  # noqa: B010 - in place of what it imported
     sys.exit(main(sys.argv[2:]))
