@@ -31,3 +31,11 @@ def sha256(data: bytes | bytearray | memoryview) -> str:
 def digest(value: Any) -> str:
     """SHA-256 over the canonical form of a JSON value."""
     return sha256(dumps(value))
+
+
+def newer(written: int, *, what: str) -> str:
+    """What to tell the user of a document `what` whose format number is higher than this version reads."""
+    return (
+        f"{what}: format {written} is newer than {FORMAT}, which this evergraft reads; "
+        f"install a version that reads format {written}"
+    )

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from evergraft import canonical
-from evergraft.errors import IntegrityError
+from evergraft.errors import FormatError, IntegrityError
 from evergraft.graph.module import MAX_TENSORS, Module, Tensor, decode_tensors, encode_tensors, read_header
 from evergraft.graph.route import reading
 
@@ -33,11 +33,15 @@ def decode_bundle(data: bytes, *, sha256: str | None = None, where: str = "bundl
 
     Raises:
         IntegrityError: the bytes are no bundle, do not have digest `sha256`, or hold a module under another id.
+        FormatError: written by a newer format.
     """
     if sha256 is not None and canonical.sha256(data) != sha256:
         raise IntegrityError(f"{where}: its bytes do not have the digest that was recorded")
     header, body = read_header(data, where=where, max_tensors=MAX_TENSORS * 16)
     metadata = header.pop("__metadata__", None)
+    written = str(metadata.get("format", "")) if isinstance(metadata, dict) else ""
+    if written.isdecimal() and int(written) > canonical.FORMAT:
+        raise FormatError(canonical.newer(int(written), what=where))
     tensors: dict[str, dict[str, Tensor]] = {}
     for name, tensor in decode_tensors(header, body, where=where):
         number, _, rest = name.partition("/")

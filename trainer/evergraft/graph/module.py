@@ -139,7 +139,7 @@ def _identity(metadata: object, *, where: str) -> tuple[str, dict[str, Any]]:
         raise IntegrityError(f"{where}: no metadata with kind and config")
     written = str(metadata.get("format", ""))
     if written.isdecimal() and int(written) > canonical.FORMAT:
-        raise FormatError(f"{where}: format {written} is newer than {canonical.FORMAT}; install a newer evergraft")
+        raise FormatError(canonical.newer(int(written), what=where))
     kind, text = metadata.get("kind"), metadata.get("config")
     if not isinstance(kind, str) or not isinstance(text, str) or len(text) > MAX_CONFIG_BYTES:
         raise IntegrityError(f"{where}: kind or config is missing or too large")

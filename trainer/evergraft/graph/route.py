@@ -261,10 +261,7 @@ def check_format(value: Any, *, what: str) -> None:
     if not isinstance(value, dict) or not isinstance(value.get("format"), int):
         raise IntegrityError(f"{what}: not a document of this project (no format number)")
     if value["format"] > canonical.FORMAT:
-        raise FormatError(
-            f"{what}: format {value['format']} is newer than {canonical.FORMAT}, which this evergraft reads; "
-            f"install a version that reads format {value['format']}"
-        )
+        raise FormatError(canonical.newer(value["format"], what=what))
 
 
 _WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -180,8 +180,11 @@ def _change(graph: Graph, task: str, **changes: Any) -> Graph:
     return replace(graph, shards=(*graph.shards[:index], shard, *graph.shards[index + 1 :]))
 
 
-def check(graph: Graph, actions: tuple[Action, ...], *, base: int) -> None:
+def check(graph: Graph, actions: tuple[Action, ...], *, base: int, uploaded: int | None = None) -> None:
     """Refuse actions that HEAD forbids. `base` is the version their author read.
+
+    `uploaded` is a version that their author had read before putting the commit's own blobs, `base` if not given: a
+    blob deleted up to then was put again since.
 
     Raises:
         AlreadyCommittedError: the run is at or below the task's run key (fencing).
@@ -191,16 +194,18 @@ def check(graph: Graph, actions: tuple[Action, ...], *, base: int) -> None:
     """
     closed = {action.task for action in actions if isinstance(action, CloseSearch)}
     added = {module for action in actions if isinstance(action, AddModules) for module in action.modules}
+    uploaded = base if uploaded is None else uploaded
     for action in actions:
         if isinstance(action, CloseSearch):
             check_run(graph, action.task, action.run)
             _check_visibility(graph, action.task, action.visibility)
         elif isinstance(action, AddModules):
-            _check_blobs(graph, action.modules, base=base, what="commit")
+            _check_blobs(graph, action.modules, base=uploaded, what="commit")
         elif isinstance(action, PutRoute):
             if action.route.task not in closed and not action.route.is_root:
                 raise ConflictError(f"{action.route.task}: a route lands only with the search that it closes")
-            _check_route(graph, action.route, base=base)
+            _check_blobs(graph, (action.route.id,), base=uploaded, what=action.route.task)
+            _check_route(graph, action.route, base=base, fresh=added)
             _check_visibility(graph, action.route.task, action.route.visibility)
             _check_lineage(graph, action.route, added)
         elif isinstance(action, Restore):
@@ -236,14 +241,16 @@ def check_run(graph: Graph, task: str, run: RunKey) -> None:
     )
 
 
-def _check_route(graph: Graph, route: RouteSummary, *, base: int) -> None:
-    _check_blobs(graph, (route.id, *route.module_ids()), base=base, what=route.task)
+def _check_route(graph: Graph, route: RouteSummary, *, base: int, fresh: Collection[str]) -> None:
+    """What a route takes from others must still be there: modules, and the document of its parent, its lineage."""
+    taken = [module for module in route.module_ids() if module not in fresh]
+    _check_blobs(graph, (*taken, *([route.parent] if route.parent else [])), base=base, what=route.task)
 
 
 def _check_blobs(graph: Graph, ids: Iterable[str], *, base: int, what: str) -> None:
     for blob in ids:
         if blob in graph.condemned:
-            raise ConflictError(f"{what}: blob {blob[:12]}… is condemned by gc; search again")
+            raise ConflictError(f"{what}: blob {blob[:12]}… is condemned by gc; search again after the next gc")
         if graph.swept.get(blob, -1) > base:
             raise ConflictError(f"{what}: blob {blob[:12]}… was deleted since version {base}; search again")
 
@@ -277,7 +284,8 @@ def _check_restore(graph: Graph, restore: Restore) -> None:
         if task == ROOT_TASK or (route is not None and route.task != task):
             raise ConflictError(f"restore: {task}: only a task's own earlier route can be put back")
         if route is not None:
-            _check_route(graph, route, base=restore.version)
+            _check_blobs(graph, (route.id,), base=restore.version, what=task)
+            _check_route(graph, route, base=restore.version, fresh=())
 
 
 def _check_lineage(graph: Graph, route: RouteSummary, added: set[str]) -> None:

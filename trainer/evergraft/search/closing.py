@@ -137,7 +137,7 @@ def sampled(view: View) -> dict[str, int]:
 
 
 def upload(folder: Folder, final: Mapping[str, Any]) -> dict[str, int]:
-    """Make the winner's new modules objects of the graph; returns their sizes in bytes by id.
+    """Make the winner's new modules objects of the graph; returns the bytes of their files by id.
 
     Raises:
         IntegrityError: the candidate's weights are not those that the closing document names.
@@ -150,9 +150,8 @@ def upload(folder: Folder, final: Mapping[str, Any]) -> dict[str, int]:
     missing = [module for module in final["modules"] if module not in bundle]
     if missing:
         raise IntegrityError(f"searches/{folder.search}: the winner's weights lack module {missing[0][:12]}…")
-    for module in final["modules"]:
-        blobs.put_module(folder.store, bundle[module])
+    sizes = blobs.put_modules(folder.store, [bundle[module] for module in final["modules"]])
     if weights["carry"]:
         state = encode_bundle([module for module in bundle.values() if module.kind == "optimizer"])
         blobs.put_optimizer(folder.store, str(final["summary"]["id"]), state)
-    return {module: bundle[module].num_bytes for module in final["modules"]}
+    return sizes

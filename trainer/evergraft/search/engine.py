@@ -340,6 +340,7 @@ def _commit(
             base=base,
             author=f"evergraft {evergraft.__version__}",
             search=folder.search,
+            uploaded=graph.version,
         )
     except AlreadyCommittedError:
         # Another worker was first with the same document, or a later run has overtaken this one.

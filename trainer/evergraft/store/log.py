@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import logging
 import uuid
+from collections.abc import Callable
 
 from evergraft import canonical, names
 from evergraft.errors import EvergraftError, StoreUnavailableError
@@ -50,6 +51,8 @@ def commit(
     base: int,
     author: str,
     search: str | None,
+    uploaded: int | None = None,
+    guard: Callable[[Graph], None] | None = None,
     now: datetime.datetime | None = None,
     races: Retry = RACES,
     unknown: Retry = _UNKNOWN,
@@ -57,7 +60,8 @@ def commit(
     """Land `actions` as the next version; the graph with them, and the commit.
 
     `graph` is any version that the caller has read; the actions are checked against HEAD each time. Blobs that they
-    name must be in the store. `base` is the version that the author's decision rests on.
+    name must be in the store. `base` is the version that the author's decision rests on, `uploaded` one that was read
+    before the commit's own blobs were put (`base` if not given). `guard` may refuse HEAD too, by raising.
 
     Raises:
         ConflictError: HEAD forbids it (AlreadyCommittedError, RouteRemovedError, a condemned module, …).
@@ -68,7 +72,9 @@ def commit(
     time = (now or datetime.datetime.now(datetime.UTC)).strftime(TIME_FORMAT)
     for attempt in range(races.attempts):
         graph = refresh(store, graph, confirm=attempt == 0)
-        check(graph, actions, base=base)
+        check(graph, actions, base=base, uploaded=uploaded)
+        if guard is not None:
+            guard(graph)
         entry = Commit(
             version=graph.version + 1,
             id=mark,

@@ -167,7 +167,7 @@ class Model:
         route = land.route
         yield from self._run(route.task, land.run)
         yield from self._visibility(route.task, route.visibility)
-        yield from _conflict_if(self._lack(route.blobs | land.new, base=base))
+        yield from _conflict_if(self._lack(route.blobs | land.new | {route.parent or ""}, base=base))
         parent = self.tasks.get(route.parent_task or "")
         if parent is None:
             yield "conflict"
