@@ -67,19 +67,36 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table that fits the terminal; plain columns where there is none. Numbers align right."""
-    from rich import box
+    """A table; numbers align right. Where the terminal is too narrow, the last column stands below it, row by row."""
     from rich.console import Console
-    from rich.table import Table
 
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(columns):
-        numeric = bool(cells) and all(row[index][:1] in "0123456789.-+" for row in cells if row[index])
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*row)
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table)
+        console = Console(width=_WIDE)
+    table = _table(columns, cells)
+    if console.measure(table, options=console.options.update(width=_WIDE)).maximum <= console.width:
+        console.print(table)
+        return
+    short = _table(columns[:-1], [row[:-1] for row in cells])
+    natural = console.measure(short, options=console.options.update(width=_WIDE)).maximum
+    # Wider still: let the terminal wrap lines rather than cut figures.
+    Console(width=max(natural, console.width)).print(short)
+    for row in cells:
+        console.print(f"{row[0]}: {columns[-1]}: {row[-1]}", markup=False, highlight=False)
+
+
+_WIDE = 240
+
+
+def _table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, name in enumerate(columns):
+        numeric = bool(cells) and all(row[index][:1] in "0123456789.-+" for row in cells if row[index])
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    return table

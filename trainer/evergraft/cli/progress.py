@@ -6,11 +6,13 @@ import datetime
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from evergraft.cli.board import Board
 from evergraft.search.events import Emit
 
 STEP_LINES_S = 30.0
@@ -67,8 +69,13 @@ class _Lines:
         if name == "step" and time.monotonic() - self._told < STEP_LINES_S:
             return
         self._told = time.monotonic()
-        rest = ", ".join(f"{key} {_short(value)}" for key, value in fields.items() if key != "task")
-        print(f"{fields.get('task', 'run')}: {name}{': ' if rest else ''}{rest}", file=sys.stderr, flush=True)
+        print(_line(name, fields), file=sys.stderr, flush=True)
+
+
+def _line(name: str, fields: Mapping[str, Any]) -> str:
+    """One event as one line."""
+    rest = ", ".join(f"{key} {_short(value)}" for key, value in fields.items() if key != "task")
+    return f"{fields.get('task', 'run')}: {name}{': ' if rest else ''}{rest}"
 
 
 def _short(value: object) -> object:
@@ -77,36 +84,40 @@ def _short(value: object) -> object:
 
 @contextmanager
 def _bars() -> Iterator[Emit]:
+    """A bar a task: samples of all its slots, generation, slots, best quality, samples a second, estimated end."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
     columns = (
-        TextColumn("{task.description:<24}"),
-        BarColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]:>6}"),
+        TextColumn("{task.fields[detail]}", markup=False),
     )
-    rows: dict[str, TaskID] = {}
+    board = Board()
+    bars: dict[str, TaskID] = {}
+    lock = threading.Lock()
     with Progress(*columns, console=Console(stderr=True)) as progress:
 
         def emit(name: str, fields: Mapping[str, Any]) -> None:
-            task = fields.get("task")
-            if task is None:
-                progress.console.print(f"{name}: " + ", ".join(f"{k} {_short(v)}" for k, v in fields.items()))
-            elif name == "search":
-                rows[task] = progress.add_task(task, total=fields["samples"], note="")
-            elif task in rows:
-                _update(progress, rows[task], name, fields)
+            with lock:
+                row = board.see(name, fields, now=time.monotonic())
+                if row is None:
+                    progress.console.print(_line(name, fields), markup=False)
+                    return
+                if row.task not in bars:
+                    bars[row.task] = progress.add_task(row.task, total=row.total, left="", detail="")
+                done = row.total if row.ended else min(row.samples, row.total)
+                progress.update(bars[row.task], completed=done, left=_duration(row.left_s()), detail=row.detail())
+                if row.ended:
+                    progress.stop_task(bars[row.task])
 
         yield emit
 
 
-def _update(progress: Any, row: Any, name: str, fields: Mapping[str, Any]) -> None:
-    if name == "step":
-        progress.update(row, completed=fields["samples"])
-    elif name == "validation":
-        progress.update(row, note=f"quality {fields['quality']:.4f}")
-    elif name == "done":
-        progress.update(row, note=f"{fields['outcome']}: {fields['reason'][:60]}")
-        progress.stop_task(row)
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
