@@ -19,6 +19,7 @@ from evergraft.search.claims import Crew, Timing
 from evergraft.search.engine import Request, run_search
 from evergraft.search.events import silent
 from evergraft.search.folder import Folder
+from evergraft.search.groups import Claimed
 from evergraft.search.values import CandidatePlan, DeltaPlan, LayerPlan, Schedule, SlotRef
 from evergraft.store import blobs, log
 from evergraft.store.memory import MemoryStore
@@ -195,12 +196,13 @@ def test_continuing_a_candidate_gives_the_bits_of_one_that_never_stopped(
         validations=2,
         schedule=Schedule(span=256),
     )
-    once = trainer(Folder(store, asked.search), asked.spec).train(SlotRef(0, 0), whole)
+    [once] = trainer(Folder(store, asked.search), asked.spec).train([Claimed(SlotRef(0, 0), whole)])
 
     folder = Folder(fresh(f"{request.node.name}-parts"), asked.search)
     worker = trainer(folder, asked.spec)
     first = replace(whole, samples=128, validations=1)
-    folder.put_result(SlotRef(0, 0), worker.train(SlotRef(0, 0), first))
+    [begun] = worker.train([Claimed(SlotRef(0, 0), first)])
+    folder.put_result(SlotRef(0, 0), begun)
     goes_on = replace(lora, config={**lora.config, "continue": True})
     layers = [
         replace(item, action="clone" if item.name == "head" else "share", deltas=(goes_on,) if item.deltas else ())
@@ -214,7 +216,7 @@ def test_continuing_a_candidate_gives_the_bits_of_one_that_never_stopped(
         schedule=Schedule(span=256, offset=128),
         optimizer="carry",
     )
-    continued = worker.train(SlotRef(1, 0), second)
+    [continued] = worker.train([Claimed(SlotRef(1, 0), second)])
     assert continued.weights["last"]["layers"] == once.weights["last"]["layers"]
     assert continued.samples == once.samples // 2
 

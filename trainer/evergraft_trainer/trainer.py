@@ -7,7 +7,7 @@ measures the winner once. Called by local runs and workers, one instance a searc
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from evergraft import canonical
 from evergraft.api.resolved import ResolvedTask
-from evergraft.errors import OutOfMemoryError
+from evergraft.errors import OutOfMemoryError, SupersededError
 from evergraft.graph.module import Module
 from evergraft.search.duty import Duty
 from evergraft.search.engine import Answers
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
+from evergraft.search.groups import Claimed
 from evergraft.search.values import CandidatePlan, SlotRef, SlotResult, TaskFacts
 from evergraft.store import blobs
 from evergraft.store.cache import ModuleCache
@@ -77,8 +78,26 @@ class TorchTrainer:
             self._data = open_dataset(self.spec.dataset, pinned=self.folder.manifest())
         return self._data
 
-    def train(self, ref: SlotRef, plan: CandidatePlan, duty: Duty | None = None) -> SlotResult:
-        """Train one candidate from its saved state, or its beginning, to its end.
+    def company(self, first: Claimed, others: Sequence[Claimed]) -> Sequence[SlotRef]:  # noqa: ARG002 - to come
+        """Nothing is gained by training candidates side by side yet."""
+        return ()
+
+    def train(self, group: Sequence[Claimed]) -> Iterator[SlotResult]:
+        """Train candidates, each from its saved state, or its beginning, to its end; yields what came of each.
+
+        Raises:
+            StoppedError: a duty asked for it; the state is saved.
+            DataError, IntegrityError, SpecError, StoreError, OutOfMemoryError.
+        """
+        for claimed in group:
+            try:
+                result = self._train(claimed.ref, claimed.plan, claimed.duty)
+            except SupersededError:
+                continue
+            yield result
+
+    def _train(self, ref: SlotRef, plan: CandidatePlan, duty: Duty | None) -> SlotResult:
+        """Train one candidate.
 
         Raises:
             StoppedError: `duty` asked for it; the state is saved.

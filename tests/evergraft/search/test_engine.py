@@ -15,7 +15,8 @@ from evergraft.search.claims import Crew, Timing
 from evergraft.search.engine import Outcome, Request, run_search
 from evergraft.search.events import silent
 from evergraft.search.folder import Folder
-from evergraft.search.values import SlotRef
+from evergraft.search.groups import Claimed
+from evergraft.search.values import Generation, SlotRef
 from evergraft.store import blobs, log
 from evergraft.store.memory import MemoryStore
 from evergraft.store.seam import Created, Entry, Store
@@ -176,7 +177,8 @@ def _quality(store: MemoryStore, seed: int) -> float:
     view = build_view(log.read_graph(store), spec=request.spec, facts=facts, reference=Reference(24, 48))
     plan = get("finetune").next(view)
     trainer.folder = Folder(store, request.search)
-    return trainer.train(SlotRef(0, 0), plan.candidates[0]).quality  # type: ignore[union-attr]
+    assert isinstance(plan, Generation)
+    return next(trainer.train([Claimed(SlotRef(0, 0), plan.candidates[0])])).quality
 
 
 def test_all_candidates_diverged_closes_with_none(store: MemoryStore) -> None:

@@ -79,6 +79,7 @@ class Crew:
     """This worker among the others of a search.
 
     `stop` is asked between steps of training, and told while one goes on. `on_idle` hears of every wait, in seconds.
+    `expected` other workers are left their share of the open slots even before any of their claims is seen.
     """
 
     timing: Timing = field(default_factory=Timing)
@@ -87,8 +88,10 @@ class Crew:
     on_idle: Callable[[float], None] = lambda seconds: None  # noqa: ARG005 - nobody listens
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    expected: int = 1
     _seen: dict[str, Seen] = field(default_factory=dict)
     _idle: int = 0
+    _held: int = 0
 
     def look(self, folder: Folder, prefix: str) -> Mapping[str, Seen]:
         """The places below `prefix` of the search's folder, such as ``0002-`` or ``final``. One listing."""
@@ -106,12 +109,25 @@ class Crew:
         first = int(self.worker[:8], 16) % max(1, len(places))
         for place in (*places[first:], *places[:first]):
             known = seen.get(place, Seen())
-            if not known.result and self._is_free(known):
+            if self._is_free(known):
                 number = known.claim + 1
                 if self._create(folder, place, number):
                     self._idle = 0
                     return place, number
         return None
+
+    def num_free(self, places: Sequence[str], seen: Mapping[str, Seen]) -> int:
+        """How many of `places` could be claimed."""
+        return sum(self._is_free(seen.get(place, Seen())) for place in places)
+
+    def others(self, folder: Folder) -> int:
+        """How many other workers share the search: as many as are expected, or as were seen alive lately."""
+        workers = {
+            seen.worker
+            for place, seen in self._seen.items()
+            if place.startswith(f"{folder.search}/") and seen.worker != self.worker and self._was_alive(seen)
+        }
+        return max(self.expected, len(workers))
 
     def wait(self) -> None:
         """Sleep before looking again: longer each time nothing was to be done, jittered."""
@@ -134,11 +150,13 @@ class Crew:
             asked_to_stop=self.stop.asked,
         )
         with duty:
+            self._held += 1
             self.stop.training = True
             try:
                 yield duty
             finally:
-                self.stop.training = False
+                self._held -= 1
+                self.stop.training = self._held > 0
 
     def has_crashed_often(self, folder: Folder, place: str, number: int) -> bool:
         """Whether the `CRASHES` claims before `number` ended neither released nor with a newer state."""
@@ -155,9 +173,16 @@ class Crew:
         return not any(ends[-CRASHES:])
 
     def _is_free(self, seen: Seen) -> bool:
+        if seen.result:
+            return False
         silent = self.clock() - seen.since > self.timing.dead_s
         died = seen.process is not None and host.has_died(seen.process)
         return seen.claim == 0 or seen.worker == self.worker or seen.released or silent or died
+
+    def _was_alive(self, seen: Seen) -> bool:
+        """Whether a claim's worker was at work not long ago, on a slot that may have its result by now."""
+        recent = seen.claim > 0 and self.clock() - seen.since <= 2 * self.timing.dead_s
+        return recent and not seen.released and not (seen.process is not None and host.has_died(seen.process))
 
     def _create(self, folder: Folder, place: str, number: int) -> bool:
         ours = {"worker": self.worker, WRITE_ID: uuid.uuid4().hex, "process": host.identity()}

@@ -8,19 +8,20 @@ tests of the engine and the store, ours and anyone's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from evergraft import canonical
 from evergraft.api.resolved import ResolvedDataset, ResolvedSearch, ResolvedTask
+from evergraft.errors import SupersededError
 from evergraft.graph.bundle import decode_bundle, encode_bundle
 from evergraft.graph.module import Module, Tensor
 from evergraft.graph.route import Delta, Layer, Route, RouteSummary
 from evergraft.names import ROOT_TASK, RunKey
-from evergraft.search.duty import Duty
 from evergraft.search.engine import Answers, Request
 from evergraft.search.folder import Folder
+from evergraft.search.groups import Claimed
 from evergraft.search.values import CandidatePlan, SlotRef, SlotResult, TaskFacts
 from evergraft.store import blobs, log
 from evergraft.store.seam import Store
@@ -92,21 +93,38 @@ def make_request(task: str, *, iteration: int = 1, visibility: str = "Public", *
 
 @dataclass
 class ArithmeticTrainer:
-    """Trains by hashing. `trained` lists the slots it was asked for; `failing` slots end as failed, `diverging` too."""
+    """Trains by hashing. `trained` lists the slots it was asked for; `failing` slots end as failed, `diverging` too.
+
+    `width` is how many candidates it takes side by side.
+    """
 
     folder: Folder
     spec: ResolvedTask
     failing: frozenset[SlotRef] = frozenset()
     diverging: frozenset[SlotRef] = frozenset()
     trained: list[SlotRef] = field(default_factory=list)
+    width: int = 1
 
     def open(self, pinned: Mapping[str, Any] | None) -> tuple[TaskFacts, Mapping[str, Any]]:
         """Made-up data, always the same."""
         return TaskFacts(labels=LABELS, train_samples=100, validation_samples=20), pinned or {"counts": {}}
 
-    def train(self, ref: SlotRef, plan: CandidatePlan, duty: Duty | None = None) -> SlotResult:
-        """Make the candidate's modules and write them."""
-        claim = duty.claim if duty else 1
+    def company(self, first: Claimed, others: Sequence[Claimed]) -> Sequence[SlotRef]:  # noqa: ARG002 - the seam's
+        """Whichever come first, up to the width."""
+        return [other.ref for other in others][: self.width - 1]
+
+    def train(self, group: Sequence[Claimed]) -> Iterator[SlotResult]:
+        """Make each candidate's modules and write them; nothing of one whose claim was taken over."""
+        for claimed in group:
+            try:
+                if claimed.duty is not None:
+                    claimed.duty.tell(0)
+                result = self._train(claimed.ref, claimed.plan, claim=claimed.duty.claim if claimed.duty else 1)
+            except SupersededError:
+                continue
+            yield result
+
+    def _train(self, ref: SlotRef, plan: CandidatePlan, *, claim: int) -> SlotResult:
         self.trained.append(ref)
         parent, carried = self._parent(plan)
         layers: list[Layer] = []
