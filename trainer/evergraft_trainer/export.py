@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evergraft import canonical
-from evergraft.errors import IntegrityError, PermissionDeniedError
+from evergraft.errors import IntegrityError, PermissionDeniedError, UserError
 from evergraft.graph.module import Module, encode_tensors
 from evergraft.graph.route import Layer
 from evergraft.store.open import open_store
@@ -27,6 +27,8 @@ from evergraft_trainer.serving import Served, serve
 def export_route(url: str, task: str, *, out: Path, version: int | None = None) -> dict[str, Any]:
     """Write ``<out>.safetensors`` (every tensor, ``<layer>/<tensor>``) and ``<out>.json`` (the route document).
 
+    An `out` that ends in one of the two suffixes means the same without it.
+
     Raises:
         UserError: no such task, or the folder is not ours to write.
         IntegrityError: the stored route does not give its golden answers; nothing is written.
@@ -34,7 +36,7 @@ def export_route(url: str, task: str, *, out: Path, version: int | None = None) 
     served = _checked(url, task, version)
     tensors = {f"{place}/{name}": tensor for place, module in _parts(served) for name, tensor in module.tensors.items()}
     data = encode_tensors(tensors, metadata={"format": str(canonical.FORMAT), "route": served.summary.id})
-    weights, document = out.with_suffix(".safetensors"), out.with_suffix(".json")
+    weights, document = _named(out, ".safetensors"), _named(out, ".json")
     _write(weights, data)
     _write(document, served.route.encode())
     return {
@@ -98,6 +100,18 @@ def _merged(layer: Layer, served: Served) -> tuple[str, Module]:
     """A layer's name, and one module with all of its deltas merged."""
     found = load_layer(layer, served.modules.__getitem__, merge_all=True)
     return layer.name, as_module(layer.kind, found.config, found.network, where=f"layer {layer.name!r}")
+
+
+def _named(out: Path, suffix: str) -> Path:
+    """`out` with `suffix`; a dot elsewhere in its name, as in ``route.v2``, stays.
+
+    Raises:
+        UserError: it names no file.
+    """
+    name = out.name.removesuffix(".safetensors").removesuffix(".json")
+    if not name:
+        raise UserError(f"--out {out}: names no file; give one, such as {out / 'route'}")
+    return out.with_name(name + suffix)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -136,6 +136,15 @@ def test_an_export_holds_every_tensor_and_the_route(run: Run, pets: Path, tmp_pa
     assert facts["parameters"] == document["parameters"]["total"]
 
 
+@pytest.mark.parametrize(
+    ("out", "stem"), [("model.v2", "model.v2"), ("model.v2.json", "model.v2"), ("m.safetensors", "m")]
+)
+def test_a_dot_in_the_name_of_an_export_stays(run: Run, pets: Path, tmp_path: Path, out: str, stem: str) -> None:
+    facts = as_json(run, "export", pets, "pets", "--out", tmp_path / out)
+    assert (facts["weights"], facts["route"]) == (str(tmp_path / f"{stem}.safetensors"), str(tmp_path / f"{stem}.json"))
+    assert (tmp_path / f"{stem}.json").is_file()
+
+
 def test_show_log_and_lineage(run: Run, pets: Path) -> None:
     shown = as_json(run, "graph", "show", pets)
     assert [row["task"] for row in shown["tasks"]] == ["default/pets", "root"]

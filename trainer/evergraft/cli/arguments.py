@@ -1,4 +1,7 @@
-"""Arguments and output that commands share: the graph's URL, ``--version``, ``--json``, tables."""
+"""Arguments and output that commands share: the graph's URL, ``--version``, ``--json``, tables.
+
+What comes out of a store or a dataset is only text here: no markup of rich's, no escape sequence of a terminal.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,13 @@ def graph_argument(parser: argparse.ArgumentParser) -> None:
 
 def version_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--version N``."""
-    parser.add_argument("--version", type=int, metavar="N", help="read the graph as it was at this version")
+    parser.add_argument("--version", type=_version, metavar="N", help="read the graph as it was at this version")
+
+
+def _version(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no version; give a number from 0 up, as `graph log` lists them")
+    return int(text)
 
 
 def open_store(url: str) -> Store:
@@ -66,11 +75,16 @@ def print_json(value: Any) -> None:
     print()
 
 
+def plain(value: object) -> str:
+    """A value as one line of text that a terminal takes for nothing else: what cannot be printed becomes �."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in str(value))
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table; numbers align right. Where the terminal is too narrow, the last column stands below it, row by row."""
     from rich.console import Console
 
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["" if cell is None else plain(cell) for cell in row] for row in rows]
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDE)
@@ -92,11 +106,12 @@ _WIDE = 240
 def _table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Any:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, name in enumerate(columns):
         numeric = bool(cells) and all(row[index][:1] in "0123456789.-+" for row in cells if row[index])
         table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in cells:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table

@@ -10,6 +10,7 @@ from evergraft.cli.arguments import (
     command,
     graph_argument,
     open_store,
+    plain,
     print_json,
     version_argument,
 )
@@ -55,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
         print_json(facts)
         return 0
     for name in ("task", "version", "parent", "reason", "quality", "qualities", "testQuality", "score", "samples"):
-        print(f"{name:<13} {facts[name]}")
+        print(f"{name:<13} {plain(facts[name])}")
     for name in ("parameters", "hyperparameters"):
-        print(f"{name:<13} {', '.join(f'{key} {value}' for key, value in facts[name].items())}")
+        print(plain(f"{name:<13} {', '.join(f'{key} {value}' for key, value in facts[name].items())}"))
     for mutation in facts["mutations"]:
-        print(f"{'mutation':<13} {mutation}")
+        print(plain(f"{'mutation':<13} {mutation}"))
     return 0
