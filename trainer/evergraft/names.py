@@ -16,6 +16,7 @@ LOG = "log/"
 CHECKPOINTS = "checkpoints/"
 MODULES = "modules/"
 ROUTES = "routes/"
+OPTIMIZER = "optimizer/"
 SEARCHES = "searches/"
 
 ROOT_TASK = "root"
@@ -89,7 +90,15 @@ def route_key(route_id: str) -> str:
 
 def optimizer_key(route_id: str) -> str:
     """The key of the optimiser state kept with a route."""
-    return f"optimizer/{route_id[:2]}/{route_id}.safetensors"
+    return f"{OPTIMIZER}{route_id[:2]}/{route_id}.safetensors"
+
+
+def blob_id(key: str) -> str | None:
+    """The content id that the key of a module, route or optimiser state names, or None if it is no such key."""
+    name = key.rpartition("/")[2].partition(".")[0]
+    if is_id(name) and key in (module_key(name), route_key(name), optimizer_key(name)):
+        return name
+    return None
 
 
 def search_id(task: str, run: RunKey) -> str:

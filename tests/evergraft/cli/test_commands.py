@@ -220,6 +220,10 @@ def test_the_command_line_is_frozen() -> None:
         "graph log": {"--help", "--json", "--limit"},
         "graph lineage": {"--help", "--json", "--version"},
         "graph verify": {"--help", "--json", "--answers", "--threads"},
+        "graph gc": {"--help", "--json", "--grace", "--dry-run"},
+        "graph restore": {"--help", "--json", "--task"},
+        "graph remove": {"--help", "--json", "--force"},
+        "graph copy": {"--help", "--json"},
         "graph import-root": {"--help", "--json", "--backbone", "--out"},
     }
 

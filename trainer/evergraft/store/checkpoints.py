@@ -19,7 +19,7 @@ from evergraft.store import documents, parallel
 from evergraft.store.seam import Store, Unknown
 
 EVERY = 64
-"""Commits since the last checkpoint beyond which whoever commits writes one."""
+"""Commits between two checkpoints."""
 
 _DIGITS = f"{names.CHECKPOINTS}0"
 """Every manifest's key begins so, and no shard's: versions stay far below 10^19."""
@@ -96,9 +96,9 @@ def load_checkpoint(store: Store, version: int, *, only: Collection[int] | None 
     manifest = read_manifest(store, version)
     wanted = range(NUM_SHARDS) if only is None else sorted(only)
     present = [(number, shard) for number in wanted if (shard := manifest.shards[number]) is not None]
-    loaded = dict(parallel.each(lambda item: (item[0], _load_shard(store, *item)), present))
+    loaded = dict(parallel.each(lambda item: (item[0], load_shard(store, *item)), present))
     empty: Shard = {}
-    condemned, swept = _load_gc(store, manifest.gc) if only is None else (frozenset(), {})
+    condemned, swept = load_gc(store, manifest.gc) if only is None else (frozenset(), {})
     return Graph(
         version=version,
         head=manifest.head,
@@ -110,11 +110,12 @@ def load_checkpoint(store: Store, version: int, *, only: Collection[int] | None 
 
 
 def write_if_due(store: Store, graph: Graph) -> Graph:
-    """Write a checkpoint of `graph` if more than `EVERY` commits stand since the newest, others' included.
+    """Write a checkpoint of `graph` if its version is one that gets one.
 
-    The graph is returned with `checkpoint` set to the newest known.
+    Every 65th version does, whoever lands it, so that of many writers one writes it and the others go on. Should it
+    die, the next in turn makes up for it. The graph is returned with `checkpoint` set to the newest known.
     """
-    if not _is_due(graph):
+    if (graph.version + 1) % (EVERY + 1) or not _is_due(graph):
         return graph
     newest = next((version for version in list_checkpoints(store) if version <= graph.version), -1)
     graph = replace(graph, checkpoint=max(newest, graph.checkpoint))
@@ -146,7 +147,8 @@ def write_checkpoint(store: Store, graph: Graph) -> Graph:
 
 
 def _is_due(graph: Graph) -> bool:
-    return graph.version - graph.checkpoint > EVERY
+    """Whether enough commits stand since the newest checkpoint; fewer than `EVERY` where one was made by hand."""
+    return graph.version - graph.checkpoint > EVERY // 2
 
 
 def _manifest_before(store: Store, version: int) -> Manifest | None:
@@ -169,7 +171,8 @@ def _encode_shard(shard: Shard) -> bytes:
     return canonical.dumps({"format": canonical.FORMAT, "tasks": tasks})
 
 
-def _load_shard(store: Store, number: int, shard_id: str) -> Shard:
+def load_shard(store: Store, number: int, shard_id: str) -> Shard:
+    """The shard of that id, digest checked; it must hold tasks of shard `number`. Raises as `load_checkpoint`."""
     value = _load(store, shard_id)
     with reading(f"checkpoint shard {shard_id[:12]}…"):
         shard = {str(task): TaskState.from_json(state) for task, state in value["tasks"].items()}
@@ -183,7 +186,8 @@ def _encode_gc(graph: Graph) -> bytes:
     return canonical.dumps({"format": canonical.FORMAT, **value})
 
 
-def _load_gc(store: Store, shard_id: str | None) -> tuple[frozenset[str], Mapping[str, int]]:
+def load_gc(store: Store, shard_id: str | None) -> tuple[frozenset[str], Mapping[str, int]]:
+    """Condemned ids, and deleted ids with the version that said so. Raises as `load_checkpoint`."""
     if shard_id is None:
         return frozenset(), {}
     value = _load(store, shard_id)

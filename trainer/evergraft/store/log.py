@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import time as clock
 import uuid
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ from evergraft.store.info import GraphInfo, read_info
 from evergraft.store.init import TIME_FORMAT, init_graph
 from evergraft.store.retry import COUNTERS, Retry
 from evergraft.store.seam import Created, Landed, Lost, Store, Unknown
+from evergraft.store.turns import turns_at
 
 __all__ = [
     "GraphInfo",
@@ -34,9 +36,9 @@ __all__ = [
     "refresh",
 ]
 
-RACES = Retry(attempts=200, first_s=0.01, cap_s=0.25)
-"""Patience with other committers. Each lost race means that someone else got on, so waits stay short: who waits long
-starves behind those who just came."""
+RACES = Retry(attempts=200, cap_s=5.0)
+"""Patience with other committers: how often to try, and the longest wait for a turn. Each lost race means that someone
+else got on."""
 
 _UNKNOWN = Retry(attempts=4, first_s=0.5, cap_s=5.0)
 
@@ -70,7 +72,10 @@ def commit(
     """
     mark = uuid.uuid4().hex
     time = (now or datetime.datetime.now(datetime.UTC)).strftime(TIME_FORMAT)
+    turns = turns_at(store.url)
     for attempt in range(races.attempts):
+        turns.wait(attempt, patience=races)
+        started = clock.monotonic()
         graph = refresh(store, graph, confirm=attempt == 0)
         check(graph, actions, base=base, uploaded=uploaded)
         if guard is not None:
@@ -87,6 +92,7 @@ def commit(
         )
         data = entry.encode()
         outcome = _create(store, names.log_key(entry.version), data, patience=unknown)
+        turns.note(landed=isinstance(outcome, Landed), seconds=clock.monotonic() - started)
         if isinstance(outcome, Landed):
             return _landed(store, apply(graph, entry, digest=canonical.sha256(data))), entry
         if isinstance(outcome, Unknown):
@@ -96,7 +102,6 @@ def commit(
             )
         COUNTERS.add("lost race")
         graph = fold(graph, outcome.data)
-        races.wait(attempt)
     raise StoreUnavailableError(f"{store.url}: {races.attempts} commits in a row were overtaken; run again")
 
 

@@ -1,4 +1,4 @@
-"""Walk a whole graph and prove what it promises: the chain of commits, blobs, references, lineage, privacy.
+"""Walk a whole graph and prove what it promises: the chain of commits, blobs, references, lineage, privacy, gc.
 
 Called by `graph verify`; the trainer adds the golden answers. Writes nothing, and goes on after a finding, so that
 one damaged blob does not hide another. Work is done route by route, so memory stays that of one module.
@@ -6,34 +6,25 @@ one damaged blob does not hide another. Work is done route by route, so memory s
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from evergraft import names
 from evergraft.errors import FormatError, IntegrityError, NotFoundError
-from evergraft.graph.commit import AddModules, Commit, PutRoute, Restore
+from evergraft.graph.commit import AddModules, CloseSearch, Commit, PutRoute, RemoveRoute, Restore, Swept
 from evergraft.graph.route import RouteSummary
 from evergraft.graph.state import Graph, apply
 from evergraft.store import parallel
+from evergraft.store.audit import Audit
 from evergraft.store.blobs import get_module, get_route
-from evergraft.store.checkpoints import list_checkpoints, load_checkpoint
-from evergraft.store.history import read_commits
+from evergraft.store.findings import Finding
+from evergraft.store.history import decode_commit, read_commits
 from evergraft.store.info import read_info
 from evergraft.store.seam import Store
 
-
-@dataclass(frozen=True)
-class Finding:
-    """One broken promise: chain, checkpoint, blob, reference, lineage or privacy. `routes` it touches, by task id."""
-
-    kind: str
-    what: str
-    routes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON form."""
-        return {"kind": self.kind, "what": self.what, "routes": list(self.routes)}
+__all__ = ["Finding", "Report", "verify"]
 
 
 @dataclass(frozen=True)
@@ -63,10 +54,12 @@ class Report:
 class _History:
     """What the log says: the graph at its end, every route ever put, and who brought each module in.
 
-    `origin` maps a module to (task, visibility) of the route whose commit first added it.
+    `origin` maps a module to (task, visibility) of the route whose commit first added it; `gone` are the blobs that
+    gc said it deleted and no commit brought back.
     """
 
     graph: Graph = field(default_factory=Graph)
+    gone: set[str] = field(default_factory=set)
     routes: dict[str, RouteSummary] = field(default_factory=dict)
     origin: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -82,12 +75,13 @@ def verify(store: Store, *, full: bool = True, progress: Callable[[str], None] |
         StoreError: the store did not answer.
     """
     read_info(store)
-    history, findings = _walk_log(store)
-    findings += _checkpoints(store, history.graph)
+    audit = Audit(store)
+    history, findings = _walk_log(store, audit)
+    findings += [*audit.finish(history.graph), *_collected(history)]
     serving = list(history.graph.routes())
     users = _users(serving)
     sizes, found = _blobs(store, serving, users, progress or _silent) if full else _listed(store, serving, users)
-    findings += [*found, *_lineage(history, serving)]
+    findings += [*found, *_lineage(history, serving), *_ancestors_documents(store, history, serving, full=full)]
     return Report(
         version=history.graph.version,
         commits=history.graph.version + 1,
@@ -102,18 +96,20 @@ def _silent(task: str) -> None:
     del task
 
 
-def _walk_log(store: Store) -> tuple[_History, list[Finding]]:
+def _walk_log(store: Store, audit: Audit) -> tuple[_History, list[Finding]]:
     """Fold the log from its first commit. Stops at the first that does not follow: what is after it proves nothing."""
     history = _History()
     try:
         for commit, digest in read_commits(store):
             history.graph = apply(history.graph, commit, digest=digest)
             _remember(history, commit)
+            audit.see(history.graph)
     except FormatError:
         raise
     except IntegrityError as error:
         broken = history.graph.version + 1
-        return history, [Finding("chain", f"the log breaks at version {broken}: {error}")]
+        what = f"the log breaks at version {broken}: {error}"
+        return history, [Finding("chain", what, _said_from(store, broken))]
     if history.graph.version < 0:
         return history, [Finding("chain", "the log has no first commit; run evergraft graph init again")]
     return history, _after_a_gap(store, history.graph.version)
@@ -126,7 +122,27 @@ def _after_a_gap(store: Store, head: int) -> list[Finding]:
     if not beyond or _grown_since(store, head):
         return []
     what = f"commit {head + 1} is absent though {len(beyond)} later ones are there; the log was tampered with"
-    return [Finding("chain", what)]
+    return [Finding("chain", what, _said_from(store, min(beyond)))]
+
+
+def _said_from(store: Store, version: int) -> tuple[str, ...]:
+    """The tasks that commits from `version` on speak of, as far as they can be read: all that is in doubt."""
+    tasks: set[str] = set()
+    for entry in store.list(names.LOG):
+        if (names.log_version(entry.key) or 0) >= version:
+            with contextlib.suppress(IntegrityError, FormatError, NotFoundError):
+                tasks.update(_tasks(decode_commit(store.get(entry.key))))
+    return tuple(sorted(tasks))
+
+
+def _tasks(commit: Commit) -> Iterator[str]:
+    for action in commit.actions:
+        if isinstance(action, PutRoute):
+            yield action.route.task
+        elif isinstance(action, RemoveRoute | CloseSearch):
+            yield action.task
+        elif isinstance(action, Restore):
+            yield from action.routes
 
 
 def _grown_since(store: Store, head: int) -> bool:
@@ -140,22 +156,23 @@ def _remember(history: _History, commit: Commit) -> None:
             by = (put[0].task, put[0].visibility) if put else ("", "Public")
             for module in action.modules:
                 history.origin.setdefault(module, by)
+            history.gone.difference_update(action.modules)
+        elif isinstance(action, Swept):
+            history.gone.update(action.ids)
         elif isinstance(action, Restore):
             put += [route for route in action.routes.values() if route is not None]
     history.routes.update((route.id, route) for route in put)
+    history.gone.difference_update(route.id for route in put)
 
 
-def _checkpoints(store: Store, graph: Graph) -> list[Finding]:
-    """The newest checkpoint must be loadable; readers fall back to an earlier one, at a price."""
-    findings = []
-    for version in list_checkpoints(store)[:1]:
-        try:
-            loaded = load_checkpoint(store, version)
-            if version > graph.version or (version == graph.version and loaded != graph):
-                findings.append(Finding("checkpoint", f"checkpoint {version} does not agree with the log"))
-        except (IntegrityError, NotFoundError) as error:
-            findings.append(Finding("checkpoint", f"checkpoint {version} is damaged, readers do without: {error}"))
-    return findings
+def _collected(history: _History) -> Iterator[Finding]:
+    """No route may need what gc has condemned, or deleted and no commit brought back."""
+    for route in history.graph.routes():
+        for blob in dict.fromkeys((route.id, *route.module_ids())):
+            if blob in history.graph.condemned:
+                yield Finding("gc", f"blob {blob[:12]}… is in use and condemned", (route.task,))
+            elif blob in history.gone:
+                yield Finding("gc", f"blob {blob[:12]}… is in use, and the log says it was deleted", (route.task,))
 
 
 def _users(routes: Iterable[RouteSummary]) -> dict[str, tuple[str, ...]]:
@@ -220,6 +237,37 @@ def _listed(
         if key not in present
     ]
     return {key: present[key] for key in wanted if key in present}, findings
+
+
+def _ancestors_documents(
+    store: Store, history: _History, routes: Iterable[RouteSummary], *, full: bool
+) -> Iterator[Finding]:
+    """Documents of ancestors that serve no more must stay: lineage is read from them."""
+    serving = {route.id: route for route in routes}
+    heirs: dict[str, list[str]] = {}
+    for route in serving.values():
+        for ancestor in _chain(history, route):
+            if ancestor not in serving:
+                heirs.setdefault(ancestor, []).append(route.task)
+    present = set() if full else {entry.key for entry in store.list(names.ROUTES)}
+    for ancestor, tasks in heirs.items():
+        try:
+            if full:
+                get_route(store, ancestor)
+            elif names.route_key(ancestor) not in present:
+                raise NotFoundError(f"{store.url}/{names.route_key(ancestor)} does not exist")
+        except (IntegrityError, NotFoundError) as error:
+            yield Finding("lineage", f"an ancestor's document: {error}", tuple(tasks))
+
+
+def _chain(history: _History, route: RouteSummary) -> Iterator[str]:
+    """Ids of the ancestors that the log knows, nearest first."""
+    seen = {route.id}
+    parent = history.routes.get(route.parent or "")
+    while parent is not None and parent.id not in seen:
+        seen.add(parent.id)
+        yield parent.id
+        parent = history.routes.get(parent.parent or "")
 
 
 def _lineage(history: _History, routes: Iterable[RouteSummary]) -> Iterator[Finding]:
