@@ -60,7 +60,8 @@ class TaskPlan:
         for split, labels in self.counts.items():
             yield f"  {split}: {sum(labels.values())} samples of {len(labels)} labels"
         for path, source in sorted(self.sources.items()):
-            yield f"  {path} = {_value(self.values, path)}  ({source})"
+            value = _value(self.values, path)
+            yield f"  {path} = {'left to the strategy' if value is None else value}  ({source})"
         for number, candidate in enumerate(self.candidates):
             yield f"  candidate 0-{number}: {candidate}"
 
@@ -133,7 +134,14 @@ def _state(state: TaskState | None, run: RunKey) -> str:
     return f"closed at version {state.version} ({state.outcome}); run would report AlreadyCommitted"
 
 
+_STORED = {"scoring.": "", "hangAfter": "hangAfterSeconds"}
+"""How `search.json` spells what the spec calls otherwise."""
+
+
 def _value(values: Mapping[str, Any], path: str) -> Any:
+    """The resolved value of a field that the spec names `path`; None where the strategy chooses."""
+    for written, stored in _STORED.items():
+        path = path.replace(written, stored)
     value: Any = values
     for name in path.split("."):
         if isinstance(value, list):

@@ -21,6 +21,7 @@ from evergraft.graph.module import Module
 from evergraft.graph.route import Route, RouteSummary
 from evergraft.graph.state import Graph
 from evergraft.store import blobs, log
+from evergraft.store.failures import translate
 from evergraft.store.open import open_store
 from evergraft.store.probe import probe
 from evergraft.store.seam import Store
@@ -80,6 +81,7 @@ def make_root(root: Root) -> tuple[Layers, Preprocessing]:
     Raises:
         SpecError: config or weights do not fit; the message names the field.
         IntegrityError: the weights' bytes do not have the promised digest.
+        PermissionDeniedError, StoreUnavailableError: the weights cannot be read.
     """
     if root.weights is None:
         modules = root_modules(root.backbone, root.config, seed=root.seed or 0)
@@ -89,6 +91,10 @@ def make_root(root: Root) -> tuple[Layers, Preprocessing]:
             data: bytes = file.read()
     except FileNotFoundError:
         raise SpecError(f"root.weights.url: {root.weights.url}: no such file; check the path") from None
+    except IsADirectoryError:
+        raise SpecError(f"root.weights.url: {root.weights.url}: is a folder; name the file in it") from None
+    except Exception as error:  # a client may raise anything; translated, never swallowed
+        raise translate(error, where=f"root.weights.url: {root.weights.url}") from error
     layers, preprocessing = read_root_file(data, sha256=root.weights.sha256, where=root.weights.url)
     if root.config or root.backbone not in GENERAL:
         _check_shapes(root, layers)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evergraft.errors import UserError
+from evergraft.errors import IntegrityError, UserError
 from evergraft.graph.module import Module
 from evergraft.graph.route import Route, RouteSummary
 from evergraft.store import blobs, log
@@ -45,10 +45,27 @@ def serve(store: Store, task: str, *, version: int | None = None, cache: ModuleC
 
 
 def assemble(store: Store, summary: RouteSummary, *, version: int, cache: ModuleCache | None = None) -> Served:
-    """The route of a summary, put together."""
+    """The route of a summary, put together.
+
+    Raises:
+        IntegrityError: stored bytes are damaged, or the document does not fit its modules.
+    """
     route = blobs.get_route(store, summary.id)
     wanted = [module for layer in route.layers for module, _ in layer.modules()]
     modules = blobs.get_modules(store, wanted, cache=cache)
     preprocessing = Preprocessing.from_json(route.preprocessing)
     model = load_route(route.layers, modules.__getitem__, image_size=preprocessing.image_size)
+    _check_fits(route, model, preprocessing)
     return Served(summary, route, version, modules, model, preprocessing)
+
+
+def _check_fits(route: Route, model: RouteModel, preprocessing: Preprocessing) -> None:
+    """Refuse a document whose labels or channels are not its network's, before anything is answered with it."""
+    classes = model.head.out_features if model.head is not None else 0
+    if len(route.labels) != classes:
+        raise IntegrityError(f"{route.task}: its route names {len(route.labels)} labels, its head has {classes}")
+    if preprocessing.channels != model.channels:
+        raise IntegrityError(
+            f"{route.task}: its preprocessing gives {preprocessing.channels} channels, "
+            f"its network reads {model.channels}"
+        )

@@ -230,6 +230,40 @@ def test_a_damaged_module_is_found_and_never_served(run: Run, graph: Path, image
     refused(run("predict", graph, "pets", tmp_path / "one.png"), 65, blob.stem[:12])
 
 
+def test_a_damaged_module_hides_no_other_routes_answers(run: Run, graph: Path, images: Path, tmp_path: Path) -> None:
+    for name in ("pets", "more"):
+        assert run("run", task_file(tmp_path, images, name=name), "--graph", graph).code == 0
+    blob = max(graph.glob("modules/*/*.safetensors"), key=lambda path: path.stat().st_mtime)
+    blob.write_bytes(blob.read_bytes()[:-1] + b"\xff")
+    answer = run("graph", "verify", graph, "--answers", "--json")
+    assert answer.code == 65
+    report = json.loads(answer.out)
+    assert {row["task"]: row["holds"] for row in report["answers"]} == {
+        "default/more": False,
+        "default/pets": True,
+        "root": True,
+    }
+    assert blob.stem[:12] in report["answers"][0]["how"]
+    assert [finding["routes"] for finding in report["findings"]] == [["default/more"]]
+
+
+def test_root_weights_that_are_a_folder(run: Run, images: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root.yaml"
+    root.write_text(f"{{backbone: vit, weights: {{url: {images}, sha256: '{'0' * 64}'}}}}")
+    refused(run("graph", "init", tmp_path / "graph", "--root", root), 64, "root.weights.url", "is a folder")
+
+
+def test_a_version_below_zero(run: Run, graph: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("graph", "show", graph, "--version", "-1")
+    assert "is no version" in capsys.readouterr().err
+
+
+def test_an_export_without_a_file_name(run: Run, graph: Path, images: Path, tmp_path: Path) -> None:
+    assert run("run", task_file(tmp_path, images), "--graph", graph).code == 0
+    refused(run("export", graph, "pets", "--out", "."), 64, "--out .", "names no file")
+
+
 def test_a_worker_without_work_says_what_to_give(run: Run, graph: Path) -> None:
     refused(run("worker", "--graph", graph), 64, "--search ID or --task FILE")
     refused(run("worker", "--graph", graph, "--search", "0" * 32), 64, "no such open search")

@@ -93,7 +93,14 @@ def test_plan_writes_nothing_and_shows_values_with_their_source(
     assert plan["sources"]["search.samples"] == "Task"
     assert sum(plan["counts"]["train"].values()) == 32
     assert "from root" in plan["firstGeneration"][0]
-    assert "search.samples = 64  (Task)" in run("plan", tmp_path / "pets.yaml", "--graph", graph).out
+    lines = run("plan", tmp_path / "pets.yaml", "--graph", graph).out.splitlines()
+    for line in (
+        "search.samples = 64  (Task)",
+        "search.hangAfter = 600  (built-in)",
+        "search.scoring.sizeDecay = 1  (built-in)",
+        "search.optimizer = left to the strategy  (built-in)",
+    ):
+        assert f"  {line}" in lines
 
 
 def test_predict_from_the_command_and_from_python_agree(run: Run, pets: Path, images: Path) -> None:
