@@ -11,7 +11,7 @@ import pytest
 from evergraft import canonical
 from evergraft.errors import IntegrityError
 from evergraft.search.codec import from_json, to_json
-from evergraft.search.replay import differences, replay
+from evergraft.search.replay import difference, replay
 from evergraft.search.strategies import get
 from evergraft.search.values import DeltaPlan, Finish, Generation, LayerPlan, SlotRef
 from evergraft.testing.views import made_child, made_root, made_view, play
@@ -82,11 +82,44 @@ def test_a_replay_starts_over_whatever_the_view_already_knows() -> None:
     )
 
 
-def test_a_replay_of_other_results_tells_where_it_differs() -> None:
-    view, finish = play(VIEW, get("mu2net"), quality)
-    recorded: tuple[Generation | Finish, ...] = (*(record.plan for record in view.history), finish)
+def test_a_replay_of_other_results_plans_otherwise() -> None:
+    view, _ = play(VIEW, get("mu2net"), quality)
     other, _ = play(VIEW, get("mu2net"), lambda ref, _: 0.9 - quality(ref, None))
     results = [result for record in other.history for result in record.results]
-    found = differences(recorded, replay(VIEW, get("mu2net"), results).plans)
-    assert found == ("step 1: the replay plans differently", "step 2: the replay plans differently")
-    assert differences(recorded, recorded[:1]) == ("3 steps are recorded, the replay has 1",)
+    again = replay(VIEW, get("mu2net"), results).plans
+    same = [
+        difference(to_json(record.plan), to_json(plan), "plan")
+        for record, plan in zip(view.history, again[:2], strict=True)
+    ]
+    assert same[0] is None
+    assert same[1] is not None
+
+
+@pytest.mark.parametrize(
+    ("recorded", "replayed", "told"),
+    [
+        ({"a": [1, {"b": 2}]}, {"a": [1, {"b": 2}]}, None),
+        ({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}, "at.a[1].b: 2 recorded, 3 replayed"),
+        ({"a": 1}, {}, "at.a: recorded, but not replayed"),
+        ({}, {"a": 1}, "at.a: not recorded"),
+        ([1], [1, 2], "at: 1 recorded, 2 replayed"),
+        (1, 1.0, "at: 1 recorded, 1.0 replayed"),
+        (True, 1, "at: true recorded, 1 replayed"),
+        (None, [], "at: null recorded, [] replayed"),
+        ("x" * 99, "", f'at: "{"x" * 59}… recorded, "" replayed'),
+    ],
+)
+def test_a_difference_is_named_by_its_place(recorded: Any, replayed: Any, told: str | None) -> None:
+    assert difference(recorded, replayed, "at") == told
+
+
+def test_a_crash_ends_a_replay_unless_it_may_be_discarded() -> None:
+    view, _ = play(VIEW, get("mu2net"), quality)
+    results = [replace(view.history[0].results[0], failed="it died"), view.history[0].results[1]]
+    ended = replay(VIEW, get("mu2net"), results)
+    assert (ended.crash, ended.finish, len(ended.plans)) == ("CandidateCrashes: it died", None, 1)
+    patient = replace(VIEW, spec=replace(VIEW.spec, search=replace(VIEW.spec.search, failed_candidates="Discard")))
+    assert (replay(patient, get("mu2net"), results).crash, len(replay(patient, get("mu2net"), results).plans)) == (
+        None,
+        2,
+    )

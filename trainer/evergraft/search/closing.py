@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from evergraft import canonical
+from evergraft import canonical, names
 from evergraft.errors import IntegrityError
 from evergraft.graph.bundle import decode_bundle, encode_bundle
 from evergraft.graph.route import Route, RouteSummary
@@ -32,6 +32,7 @@ def without_route(view: View, *, outcome: str, reason: str, finish: Finish | Non
         "finish": codec.to_json(finish) if finish else None,
         "route": None,
         "sampled": sampled(view),
+        "results": digests(view),
     }
 
 
@@ -91,6 +92,7 @@ def with_route(view: View, *, winner: SlotRef, search: str, finish: Finish, answ
             **result.weights["best"],
         },
         "sampled": sampled(view),
+        "results": digests(view),
     }
 
 
@@ -134,6 +136,12 @@ def sampled(view: View) -> dict[str, int]:
     for record in view.history:
         counts.update(record.plan.sampled)
     return dict(sorted(counts.items()))
+
+
+def digests(view: View) -> dict[str, str]:
+    """The digest of each result that the search was decided on, by the place of its slot."""
+    results = (result for record in view.history for result in record.results)
+    return {names.slot_place(result.generation, result.slot): canonical.digest(result.to_json()) for result in results}
 
 
 def upload(folder: Folder, final: Mapping[str, Any]) -> dict[str, int]:

@@ -47,7 +47,7 @@ from evergraft.search.values import (
     TaskFacts,
     View,
 )
-from evergraft.search.view import build_view
+from evergraft.search.view import build_view, crash
 from evergraft.store import blobs, log
 from evergraft.store.seam import Store
 
@@ -211,9 +211,7 @@ class _Search:
                 return self._close(partial(self._conclude, view, plan))
             results = self._generation(len(view.history), plan)
             view = replace(view, history=(*view.history, GenerationRecord(plan=plan, results=results)))
-            failed = next((result.failed for result in results if result.failed), None)
-            if failed and self.spec.search.failed_candidates == "Fail":
-                reason = f"CandidateCrashes: {failed}"
+            if (reason := crash(view)) is not None:
                 return self._close(partial(closing.without_route, view, outcome="failed", reason=reason))
 
     def _view(self) -> View:

@@ -54,7 +54,12 @@ class Folder:
         """The result of a slot, None while it has none."""
         key = self._slot(ref, "result.json")
         value = get_json(self.store, key, what=key)
-        return SlotResult.from_json(value) if value is not None else None
+        if value is None:
+            return None
+        result = SlotResult.from_json(value)
+        if SlotRef(result.generation, result.slot) != ref:
+            raise IntegrityError(f"{key}: is the result of slot {result.generation}-{result.slot}")
+        return result
 
     def put_result(self, ref: SlotRef, result: SlotResult) -> SlotResult:
         """Write a slot's result unless it has one; returns the one that stands."""

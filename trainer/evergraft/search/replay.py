@@ -6,21 +6,30 @@ the same winner. Called by ``evergraft replay`` and by tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from evergraft import canonical
-from evergraft.search.codec import to_json
 from evergraft.search.validate import check_plan
 from evergraft.search.values import Finish, Generation, GenerationRecord, SlotRef, SlotResult, Strategy, View
+from evergraft.search.view import crash
+
+LONGEST_TEXT = 60
 
 
 @dataclass(frozen=True)
 class Replay:
-    """The plans of a search in order. `finish` is None if results of the last generation are still missing."""
+    """The plans of a search in order, and what the strategy would see next.
+
+    `finish` is None if results of the last generation are still missing, or if one of its candidates crashed, which
+    ends the search: `crash` says how.
+    """
 
     generations: tuple[Generation, ...]
     finish: Finish | None
+    view: View
+    crash: str | None = None
 
     @property
     def plans(self) -> tuple[Generation | Finish, ...]:
@@ -44,24 +53,38 @@ def replay(view: View, strategy: Strategy, results: Iterable[SlotResult], *, sto
         plan = strategy.next(view)
         check_plan(view, plan)
         if isinstance(plan, Finish):
-            return Replay(generations=tuple(generations), finish=plan)
+            return Replay(generations=tuple(generations), finish=plan, view=view)
         generations.append(plan)
         record = _record(plan, generation=len(view.history), found=found)
         view = replace(view, history=(*view.history, record))
         if len(record.results) < len(plan.candidates):
-            return Replay(generations=tuple(generations), finish=_stopped(view, strategy, stop))
+            return Replay(generations=tuple(generations), finish=_stopped(view, strategy, stop), view=view)
+        if (reason := crash(view)) is not None:
+            return Replay(generations=tuple(generations), finish=None, view=view, crash=reason)
 
 
-def differences(recorded: Sequence[Generation | Finish], replayed: Sequence[Generation | Finish]) -> tuple[str, ...]:
-    """Where two sequences of plans differ, in words; empty if they are the same."""
-    found = [
-        f"step {step}: the replay plans differently"
-        for step, (one, other) in enumerate(zip(recorded, replayed, strict=False))
-        if canonical.dumps(to_json(one)) != canonical.dumps(to_json(other))
-    ]
-    if len(recorded) != len(replayed):
-        found.append(f"{len(recorded)} steps are recorded, the replay has {len(replayed)}")
-    return tuple(found)
+def difference(recorded: Any, replayed: Any, at: str) -> str | None:
+    """The first place where two JSON values differ, in words; None if they are the same, to the byte."""
+    pairs: list[tuple[str, Any, Any]]
+    if isinstance(recorded, dict) and isinstance(replayed, dict):
+        odd = sorted(recorded.keys() ^ replayed.keys())
+        if odd:
+            return f"{at}.{odd[0]}: {'recorded, but not replayed' if odd[0] in recorded else 'not recorded'}"
+        pairs = [(f"{at}.{name}", recorded[name], replayed[name]) for name in sorted(recorded)]
+    elif isinstance(recorded, list) and isinstance(replayed, list):
+        if len(recorded) != len(replayed):
+            return f"{at}: {len(recorded)} recorded, {len(replayed)} replayed"
+        both = zip(recorded, replayed, strict=True)
+        pairs = [(f"{at}[{place}]", one, other) for place, (one, other) in enumerate(both)]
+    else:
+        one, other = canonical.dumps(recorded), canonical.dumps(replayed)
+        return None if one == other else f"{at}: {_short(one)} recorded, {_short(other)} replayed"
+    return next((found for place, one, other in pairs if (found := difference(one, other, place))), None)
+
+
+def _short(value: bytes) -> str:
+    text = value.decode()
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
 
 
 def _record(plan: Generation, *, generation: int, found: dict[SlotRef, SlotResult]) -> GenerationRecord:

@@ -191,23 +191,37 @@ class SlotResult:
         """
         with reading("slot result"):
             return cls(
-                generation=int(value["generation"]),
-                slot=int(value["slot"]),
+                generation=_count(value["generation"]),
+                slot=_count(value["slot"]),
                 claim=str(value["claim"]),
                 layers=layers_from_json(value["layers"]),
-                quality=float(value["quality"]),
+                quality=_quality(value["quality"]),
                 metrics=dict(value["metrics"]),
-                parameters=int(value["parameters"]),
-                flops=int(value["flops"]),
-                samples=int(value["samples"]),
-                forward_samples=int(value["forwardSamples"]),
+                parameters=_count(value["parameters"]),
+                flops=_count(value["flops"]),
+                samples=_count(value["samples"]),
+                forward_samples=_count(value["forwardSamples"]),
                 seconds=float(value["seconds"]),
                 profile=dict(value["profile"]),
                 preprocessing=dict(value["preprocessing"]),
                 weights=dict(value["weights"]),
-                diverged=value["diverged"],
-                failed=value["failed"],
+                diverged=None if value["diverged"] is None else _count(value["diverged"]),
+                failed=None if value["failed"] is None else str(value["failed"]),
             )
+
+
+def _count(value: Any) -> int:
+    """A stored number that counts something: other programs' sums over it stay far from what floats cannot hold."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        raise ValueError(f"expected a number of something, got {value!r:.60}")
+    return value
+
+
+def _quality(value: Any) -> float:
+    quality = float(value)
+    if not 0.0 <= quality <= 1.0:
+        raise ValueError(f"expected a quality in 0…1, got {value!r:.60}")
+    return quality
 
 
 @dataclass(frozen=True)

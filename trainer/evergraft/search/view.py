@@ -44,3 +44,9 @@ def build_view(
         history=tuple(history),
         stop=stop,
     )
+
+
+def crash(view: View) -> str | None:
+    """Why the newest generation ends the search as failed; None if it does not."""
+    failed = next((result.failed for result in view.history[-1].results if result.failed), None)
+    return f"CandidateCrashes: {failed}" if failed and view.spec.search.failed_candidates == "Fail" else None

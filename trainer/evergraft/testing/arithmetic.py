@@ -27,6 +27,12 @@ from evergraft.store import blobs, log
 from evergraft.store.seam import Store
 
 LABELS = ("no", "yes")
+MANIFEST: Mapping[str, Any] = {
+    "labels": list(LABELS),
+    "counts": {"train": {"no": 50, "yes": 50}, "validation": {"no": 10, "yes": 10}},
+}
+"""What ``data.json`` holds of the made-up data."""
+
 ROOT_LAYERS = (("patch_embed", "patch_embed"), ("block.00", "encoder_block"), ("norm", "norm"))
 
 
@@ -107,7 +113,7 @@ class ArithmeticTrainer:
 
     def open(self, pinned: Mapping[str, Any] | None) -> tuple[TaskFacts, Mapping[str, Any]]:
         """Made-up data, always the same."""
-        return TaskFacts(labels=LABELS, train_samples=100, validation_samples=20), pinned or {"counts": {}}
+        return TaskFacts(labels=LABELS, train_samples=100, validation_samples=20), pinned or MANIFEST
 
     def company(self, first: Claimed, others: Sequence[Claimed]) -> Sequence[SlotRef]:  # noqa: ARG002 - the seam's
         """Whichever come first, up to the width."""
