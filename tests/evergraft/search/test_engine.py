@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from evergraft import names
-from evergraft.errors import ConflictError, StoreUnavailableError, UserError
+from evergraft import canonical, names
+from evergraft.errors import (
+    ConflictError,
+    DataError,
+    IntegrityError,
+    SpecError,
+    StoreUnavailableError,
+    UserError,
+)
 from evergraft.graph.route import RouteSummary
 from evergraft.graph.state import Graph
 from evergraft.search.claims import Crew, Timing
@@ -16,7 +24,7 @@ from evergraft.search.engine import Outcome, Request, run_search
 from evergraft.search.events import silent
 from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed
-from evergraft.search.values import Generation, SlotRef
+from evergraft.search.values import Generation, SlotRef, TaskFacts
 from evergraft.store import blobs, log
 from evergraft.store.memory import MemoryStore
 from evergraft.store.seam import Created, Entry, Store
@@ -130,6 +138,68 @@ def test_another_spec_for_an_open_search_is_refused(store: MemoryStore) -> None:
         search(store, make_request("a/one", seed=9))
 
 
+def test_an_open_search_keeps_the_visibility_that_it_was_started_with(store: MemoryStore) -> None:
+    with pytest.raises(StoreUnavailableError):
+        search(Cut(store, writes=3, landed=True), make_request("a/one"))
+    hidden = make_request("a/one", visibility="Private")
+    with pytest.raises(ConflictError, match=r"spec.visibility is immutable.*started as Public"):
+        search(store, replace(hidden, task_hash=make_request("a/one").task_hash))
+
+
+def test_a_search_goes_on_with_its_strategy_whatever_the_default_is_now(store: MemoryStore) -> None:
+    request = make_request("a/one")
+    with pytest.raises(StoreUnavailableError):
+        search(Cut(store, writes=3, landed=True), request)
+    changed = replace(request, spec=make_request("a/one", **MU2NET).spec)
+    outcome, _, trained = search(store, changed)
+    assert (outcome.kind, trained) == ("committed", [SlotRef(0, 0)])
+
+
+class Refusing(ArithmeticTrainer):
+    """Its data is wrong."""
+
+    def open(self, pinned: Mapping[str, Any] | None) -> tuple[TaskFacts, Mapping[str, Any]]:
+        raise DataError("no such folder")
+
+
+def test_a_mistake_in_the_spec_opens_no_search_and_is_corrected_at_the_same_iteration(store: MemoryStore) -> None:
+    before = [entry.key for entry in store.list("")]
+    graph = log.read_graph(store)
+    with pytest.raises(DataError):
+        run_search(store, graph, request=make_request("a/one", seed=1), make_trainer=Refusing, emit=silent)
+    with pytest.raises(SpecError, match=r"search.parameters.parent"):
+        search(store, make_request("a/one", seed=2, parameters={"parent": "a/nobody"}))
+    assert [entry.key for entry in store.list("")] == before
+    assert search(store, make_request("a/one", seed=3))[0].kind == "committed"
+
+
+def test_a_result_that_is_another_slots_is_refused(store: MemoryStore) -> None:
+    request = make_request("a/one", **MU2NET)
+    with pytest.raises(StoreUnavailableError):
+        search(Cut(store, writes=11, landed=True), request)
+    first, second = (names.slot_key(request.search, 0, slot, "result.json") for slot in (0, 1))
+    done, other = (first, second) if first in {entry.key for entry in store.list("")} else (second, first)
+    store.put(other, store.get(done))
+    with pytest.raises(IntegrityError, match="another slot's"):
+        search(store, request)
+
+
+def test_a_closing_document_whose_summary_is_of_another_route_is_refused(store: MemoryStore) -> None:
+    request = make_request("a/one")
+    writes = 0
+    while Folder(store, request.search).final() is None:
+        writes += 1
+        with pytest.raises(StoreUnavailableError):
+            search(Cut(store, writes=writes, landed=True), request)
+    final = Folder(store, request.search).final()
+    assert final is not None
+    final["route"]["labels"] = ["yes", "no"]
+    store.put(names.final_key(request.search), canonical.dumps(final))
+    with pytest.raises(IntegrityError, match="of another route"):
+        search(store, request)
+    assert log.read_graph(store).version == 0
+
+
 def test_an_open_search_of_another_version_is_refused(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreUnavailableError):
         search(Cut(store, writes=3, landed=True), make_request("a/one"))
@@ -164,6 +234,7 @@ def test_a_worse_child_leaves_the_present_route(store: MemoryStore) -> None:
     outcome, graph, _ = search(store, make_request("a/one", iteration=2, seed=worst))
     assert (outcome.kind, outcome.version) == ("kept", 2)
     assert route_of(graph, "a/one") == before
+    assert outcome.route == before
 
 
 def _quality(store: MemoryStore, seed: int) -> float:

@@ -63,7 +63,7 @@ def _cells(row: dict[str, Any]) -> tuple[object, ...]:
         row.get("parametersAdded"),
         row.get("samples"),
         f"{row['seconds']:.1f}",
-        row.get("why") or row["reason"],
+        row.get("why") if row["outcome"] in ("committed", "already") else row["reason"],
     )
 
 

@@ -105,7 +105,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a search ended: committed, kept, none, failed; or already, when HEAD had closed this run before."""
+    """How a search ended: committed, kept, none, failed; or already, when HEAD had closed this run before.
+
+    `route` is the one that serves the task at `version`, whichever search it came from.
+    """
 
     kind: str
     version: int
@@ -124,6 +127,9 @@ def run_search(
 ) -> tuple[Outcome, Graph]:
     """Run, or go on with, one search, alone or beside other workers; returns how it ended and the graph after it.
 
+    A search is opened only once its data and its first plan have passed every check, so that a mistake in the spec
+    can be corrected without a new iteration.
+
     Raises:
         ConflictError: the run key is closed with another task hash, or HEAD forbids the commit.
         DataError, StoreError, …: from the trainer and the store; the search stays open.
@@ -132,12 +138,19 @@ def run_search(
     if standing is not None:
         return standing, graph
     folder = Folder(store=store, search=request.search)
+    crew = crew or Crew()
+    search: _Search | None = None
+    if folder.header() is None:
+        search = _Search(folder, graph, request.spec, make_trainer(folder, request.spec), emit, crew)
+        search.check()
     header = _open(folder, graph, request)
     spec = ResolvedTask.from_json(header["spec"])
     base = graph if header["base"] == graph.version else log.read_graph(store, version=int(header["base"]))
     final: Mapping[str, Any] | None = folder.final()
     if final is None:
-        final = _Search(folder, base, spec, make_trainer(folder, spec), emit, crew or Crew()).run()
+        if search is None or (search.spec, search.base.version) != (spec, base.version):
+            search = _Search(folder, base, spec, make_trainer(folder, spec), emit, crew)
+        final = search.run()
     emit("committing", {"task": spec.task, "outcome": final["outcome"]})
     return _commit(folder, graph, request=request, base=base.version, final=final)
 
@@ -181,6 +194,12 @@ def _open(folder: Folder, graph: Graph, request: Request) -> dict[str, Any]:
             f"{request.spec.task}: its open search {folder.search} was started with another metric, dataset or "
             f"search; put the spec back, or raise spec.iteration"
         )
+    if header["spec"]["visibility"] != request.spec.visibility:
+        raise ConflictError(
+            f"{request.spec.task}: spec.visibility is immutable, and its open search {folder.search} was started as "
+            f"{header['spec']['visibility']}; set it back, or give the task another name"
+        )
+    strategy = get_strategy(str(header["strategy"]["name"]))  # a changed default of the graph starts no other search
     if header["trainer"] != evergraft.__version__ or header["strategy"]["version"] != strategy.version:
         raise UserError(
             f"{request.spec.task}: ImageVersion: its open search was started by evergraft {header['trainer']}, "
@@ -199,10 +218,20 @@ class _Search:
     trainer: Trainer
     emit: Emit
     crew: Crew
+    opened: tuple[TaskFacts, Mapping[str, Any]] | None = None
+
+    def check(self) -> None:
+        """Check the data and the first plan of a search that nobody has opened yet; writes nothing."""
+        self.opened = self.trainer.open(None)
+        view = self._view(self.opened[0])
+        check_plan(view, get_strategy(self.spec.search.strategy).next(view))
 
     def run(self) -> Mapping[str, Any]:
         """Generations until the strategy finishes, then the end; returns the closing document that stands."""
-        view = self._view()
+        facts, manifest = self._facts()
+        counts = {split: sum(labels.values()) for split, labels in manifest["counts"].items()}
+        self.emit("data", self._at(labels=len(facts.labels), **counts))
+        view = self._view(facts)
         strategy = get_strategy(self.spec.search.strategy)
         while True:
             plan = strategy.next(view)
@@ -214,17 +243,15 @@ class _Search:
             if (reason := crash(view)) is not None:
                 return self._close(partial(closing.without_route, view, outcome="failed", reason=reason))
 
-    def _view(self) -> View:
-        facts, manifest = self._facts()
-        counts = {split: sum(labels.values()) for split, labels in manifest["counts"].items()}
-        self.emit("data", {"task": self.spec.task, "labels": len(facts.labels), **counts})
+    def _view(self, facts: TaskFacts) -> View:
         info = log.read_info(self.folder.store)
         reference = Reference(parameters=info.reference_parameters, flops=info.reference_flops)
         return build_view(self.base, spec=self.spec, facts=facts, reference=reference)
 
     def _facts(self) -> tuple[TaskFacts, Mapping[str, Any]]:
         pinned = self.folder.manifest()
-        facts, manifest = self.trainer.open(pinned)
+        opened = self.opened if pinned is None else None
+        facts, manifest = opened or self.trainer.open(pinned)
         if pinned is None:
             stands = self.folder.pin(manifest)
             if {**manifest, **stands} != stands:
@@ -313,6 +340,8 @@ class _Search:
         result = self.folder.result(ref)
         if result is None:
             raise StoreUnavailableError(f"{self.folder.store.url}: a result that was listed is not there; run again")
+        if SlotRef(result.generation, result.slot) != ref:
+            raise IntegrityError(f"searches/{self.folder.search}: the result in the place of {ref} is another slot's")
         return result
 
     def _close(self, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -358,7 +387,8 @@ def _commit(
         route = Route.from_json(final["route"])
         sizes = closing.upload(folder, final)
         summary = RouteSummary.from_json(final["summary"])
-        blobs.put_route(folder.store, route)
+        if blobs.put_route(folder.store, route) != summary.id:
+            raise IntegrityError(f"searches/{folder.search}: the winner's summary is of another route than is there")
         actions = [AddModules(sizes), PutRoute(summary)]
     actions.append(
         CloseSearch(
@@ -387,5 +417,7 @@ def _commit(
         standing = _standing(after, request)
         assert standing is not None
         return standing, after
-    outcome = Outcome(kind=str(final["outcome"]), version=commit.version, route=summary, reason=str(final["reason"]))
+    state = after.task(request.spec.task)
+    route_now = state.route if state is not None else None
+    outcome = Outcome(kind=str(final["outcome"]), version=commit.version, route=route_now, reason=str(final["reason"]))
     return outcome, after
