@@ -180,7 +180,7 @@ def test_a_result_that_is_another_slots_is_refused(store: MemoryStore) -> None:
     first, second = (names.slot_key(request.search, 0, slot, "result.json") for slot in (0, 1))
     done, other = (first, second) if first in {entry.key for entry in store.list("")} else (second, first)
     store.put(other, store.get(done))
-    with pytest.raises(IntegrityError, match="another slot's"):
+    with pytest.raises(IntegrityError, match="is the result of slot"):
         search(store, request)
 
 

@@ -340,8 +340,6 @@ class _Search:
         result = self.folder.result(ref)
         if result is None:
             raise StoreUnavailableError(f"{self.folder.store.url}: a result that was listed is not there; run again")
-        if SlotRef(result.generation, result.slot) != ref:
-            raise IntegrityError(f"searches/{self.folder.search}: the result in the place of {ref} is another slot's")
         return result
 
     def _close(self, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
