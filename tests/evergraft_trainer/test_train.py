@@ -15,7 +15,7 @@ from evergraft.search.values import Schedule
 from evergraft_trainer.data.batches import Batch
 from evergraft_trainer.device import open_device
 from evergraft_trainer.recipe import Recipe, learning_rate, make_optimizer
-from evergraft_trainer.train import Divergence, train
+from evergraft_trainer.train import Divergence, finish, train
 
 RECIPE = Recipe(
     optimizer="SGD",
@@ -48,10 +48,10 @@ def run(*, bad: int | None = None, finite: bool = True) -> tuple[Divergence | No
 
     optimizer = make_optimizer(RECIPE, model.parameters(), fused=True)
     device = open_device("cpu")
-    end = train(
+    loop = train(
         model, optimizer, batches(bad=bad), recipe=RECIPE, device=device, class_weights=None, start=0, validate=validate
     )
-    return end, seen
+    return finish(loop), seen
 
 
 def test_validations_come_after_whole_batches_and_the_last_at_the_end() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -61,6 +62,13 @@ class Device:
             _xla_model().mark_step()
             _xla_model().wait_device_ops()
 
+    def free_memory(self) -> int | None:
+        """Bytes that could still be allocated here, roughly; None where nobody can tell (xla)."""
+        if self.kind == "cuda":
+            idle = torch.cuda.memory_reserved(self.torch_device) - torch.cuda.memory_allocated(self.torch_device)
+            return int(torch.cuda.mem_get_info(self.torch_device)[0]) + int(idle)
+        return free_memory() if self.kind == "cpu" else None
+
     def release_memory(self) -> None:
         """Give cached memory back, after an exhaustion."""
         if self.kind == "cuda":
@@ -84,6 +92,22 @@ def open_device(kind: str) -> Device:
         device = _xla_model().xla_device()
         return Device(kind="xla", torch_device=device, name=str(_xla_model().xla_device_hw(device)))
     raise UserError(f"device {kind!r} is unknown; allowed: cpu, cuda, xla")
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Bytes of this computer's memory that a process can still use, its cgroup's limit (version 2) included."""
+    try:
+        facts = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines())
+        free = int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        group = root / "sys/fs/cgroup"
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return free if limit == "max" else min(free, int(limit) - int(used) + int(stat["inactive_file"]))
+    except (OSError, KeyError, ValueError):
+        return free
 
 
 def is_memory_exhausted(error: BaseException) -> bool:

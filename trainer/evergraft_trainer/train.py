@@ -1,13 +1,13 @@
 """The training loop, top to bottom: one candidate, one device, plain PyTorch.
 
 A step depends on the recipe, the batch and the state alone, so a candidate that resumes from a saved state ends with
-the same bits as one that never stopped. Called by the candidate runner; measured against a hand-written loop in
-``tests/bench/training``.
+the same bits as one that never stopped. The loop pauses before each step and each validation, so that several
+candidates can take turns. Called by ``candidate``; measured against a hand-written loop in ``tests/bench/training``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,19 @@ class Divergence:
     sample: int
 
 
+@dataclass(frozen=True)
+class Pause:
+    """Where the loop stands: `seen` samples are trained, and next comes a validation or another step."""
+
+    seen: int
+    validates: bool = False
+
+
+Loop = Generator[Pause, None, Divergence | None]
+Forward = Callable[[Batch], torch.Tensor]
+"""From a batch to logits B×classes on the device."""
+
+
 def train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -36,25 +49,28 @@ def train(
     class_weights: torch.Tensor | None,
     start: int,
     validate: Callable[[int], bool],
-) -> Divergence | None:
+    forward: Forward | None = None,
+) -> Loop:
     """Train from sample `start` to the recipe's end, calling `validate(samples seen)` at each validation.
 
     `batches` yields float32 images B×C×S×S and int64 labels B from `start` on. `class_weights` is float32 of the
-    number of classes. `validate` answers whether the model's outputs are finite. Returns where they or the loss
-    stopped being so, None if they never did.
+    number of classes. `validate` answers whether the model's outputs are finite. `forward` runs the model on a batch,
+    by default all of it. Returns where outputs or loss stopped being finite, None if they never did.
     """
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     stops = frozenset(recipe.validation_batches())
     first = start // recipe.batch_size
     losses: list[torch.Tensor] = []
+    forward = forward or (lambda batch: _tensor(model(device.put(batch.images))))
     model.train()
     for number in range(first, recipe.num_batches):
+        yield Pause(seen=number * recipe.batch_size)
         batch = next(batches)
-        images, labels = device.put(batch.images), device.put(batch.labels)
+        labels = device.put(batch.labels)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, number * recipe.batch_size)
         with device.autocast(recipe.precision):
-            logits = model(images)
+            logits = forward(batch)
             loss = functional.cross_entropy(logits.float(), labels, weight=class_weights)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -66,10 +82,25 @@ def train(
             if bad is not None:
                 return Divergence(sample=(number + 1 - len(losses) + bad) * recipe.batch_size)
             losses.clear()
+            yield Pause(seen=(number + 1) * recipe.batch_size, validates=True)
             if not validate((number + 1) * recipe.batch_size):
                 return Divergence(sample=(number + 1) * recipe.batch_size)
             model.train()
     return None
+
+
+def finish(loop: Loop) -> Divergence | None:
+    """Run a loop to its end without a pause."""
+    while True:
+        try:
+            next(loop)
+        except StopIteration as end:
+            return end.value if isinstance(end.value, Divergence) else None
+
+
+def _tensor(value: object) -> torch.Tensor:
+    assert isinstance(value, torch.Tensor)
+    return value
 
 
 def _first_not_finite(losses: list[torch.Tensor]) -> int | None:

@@ -27,7 +27,7 @@ from evergraft_trainer.nn.backbones import root_modules
 from evergraft_trainer.nn.candidate import build_candidate
 from evergraft_trainer.nn.extract import layer_of
 from evergraft_trainer.recipe import Recipe, make_optimizer
-from evergraft_trainer.train import train
+from evergraft_trainer.train import finish, train
 
 BATCH, BATCHES, PAIRS = 32, 40, 7
 CONFIG = {"imageSize": 28, "patchSize": 4, "width": 96, "depth": 6, "heads": 3}
@@ -98,7 +98,7 @@ def ours(images: Images) -> float:
         ),
         preprocessing=Preprocessing(28, 1, (0.5,), (0.5,)),
     )
-    train(
+    loop = train(
         model,
         optimizer,
         batches,
@@ -108,6 +108,7 @@ def ours(images: Images) -> float:
         start=0,
         validate=lambda _: True,
     )
+    finish(loop)
     return time.perf_counter() - began
 
 

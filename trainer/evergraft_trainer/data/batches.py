@@ -70,10 +70,12 @@ def train_batches(
     augmentation: Augmentation,
     preprocessing: Preprocessing,
     workers: int = 0,
+    pixels: bool = True,
 ) -> Iterator[Batch]:
     """Full batches from `start` (samples already seen) up to `stop`.
 
-    `workers` threads make batches ahead of need; 0 makes each when it is asked for. The bytes are the same.
+    `workers` threads make batches ahead of need; 0 makes each when it is asked for. The bytes are the same. Without
+    `pixels` the images are left empty and nothing is decoded.
 
     Raises:
         ValueError: the split is empty, or `start` is not a whole number of batches.
@@ -83,7 +85,7 @@ def train_batches(
 
     def make(cut: Slice) -> Batch:
         return Batch(
-            images=_train_images(split, cut, seed, augmentation, preprocessing),
+            images=_train_images(split, cut, seed, augmentation, preprocessing) if pixels else torch.empty(0),
             labels=torch.from_numpy(split.labels[cut.indices]),
             indices=torch.from_numpy(cut.indices),
         )
