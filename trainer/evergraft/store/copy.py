@@ -1,8 +1,8 @@
 """Copy a whole graph to another store: blobs by content, the log in order, then checkpoints. Create-only, resumable.
 
-Blobs come before the commits that name them, and commits one after another, so whatever is at the other end when a
-copy is cut off is a whole graph at an earlier version. Searches at work are not copied: they belong to the graph
-that they will commit to. Called by `graph copy`.
+Blobs come before the commits that name them, and commits one after another, so what is at the other end when a copy
+is cut off is the graph at an earlier version, less what gc has deleted since. Searches at work
+are not copied: they belong to the graph that they will commit to. Called by `graph copy`.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _copy_checkpoints(source: Store, target: Store, head: int, tell: Progress) -
         try:
             manifest = read_manifest(source, version)
             wanted = {names.shard_key(shard) for shard in (*manifest.shards, manifest.gc) if shard} - shards
-            parallel.each(lambda key: _create(target, key, source.get(key)), wanted)
+            parallel.each(lambda key: _create(target, key, _shard(source, key)), wanted)
             shards |= wanted
             _create(target, names.checkpoint_key(version), source.get(names.checkpoint_key(version)))
         except (IntegrityError, NotFoundError):
@@ -178,6 +178,13 @@ def _copy_checkpoints(source: Store, target: Store, head: int, tell: Progress) -
         done += 1
         tell("checkpoints", done, len(missing))
     return done
+
+
+def _shard(source: Store, key: str) -> bytes:
+    data = source.get(key)
+    if names.shard_key(canonical.sha256(data)) != key:
+        raise IntegrityError(f"{source.url}/{key}: its bytes have another digest")
+    return data
 
 
 def _verify(target: Store) -> None:

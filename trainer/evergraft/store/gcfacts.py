@@ -25,6 +25,7 @@ from evergraft.store.probe import PREFIX as PROBES
 from evergraft.store.seam import Entry, Store, Unknown
 from evergraft.store.searches import MAX_BYTES, get_json
 
+CLOCK_TRIES = 3
 BLOBS = (names.MODULES, names.ROUTES, names.OPTIMIZER)
 
 
@@ -154,18 +155,23 @@ def store_time(store: Store) -> float:
     Raises:
         StoreUnavailableError: no answer, or the store does not say when objects were written.
     """
-    key = f"{PROBES}{uuid.uuid4().hex}-clock"
+    for _ in range(CLOCK_TRIES):
+        at = _time_of_writing(store, f"{PROBES}{uuid.uuid4().hex}-clock")
+        if at > 0:
+            return at
+    raise StoreUnavailableError(f"{store.url}: the store does not say when its objects were written")
+
+
+def _time_of_writing(store: Store, key: str) -> float:
+    """When the store says it wrote `key` just now; 0 if it does not say, or another collection took the object."""
     outcome = store.put_if_absent(key, b"what time is it?")
     if isinstance(outcome, Unknown):
         raise StoreUnavailableError(f"{store.url}: {outcome.reason}")
     try:
-        times = [entry.modified for entry in store.list(key)]
+        return next((entry.modified for entry in store.list(key)), 0.0)
     finally:
         with contextlib.suppress(EvergraftError):  # a later collection deletes what is left under probe/
             store.delete(key)
-    if not times or times[0] <= 0:
-        raise StoreUnavailableError(f"{store.url}: the store does not say when its objects were written")
-    return times[0]
 
 
 def _searches(store: Store, graph: Graph) -> Iterator[SearchFolder]:

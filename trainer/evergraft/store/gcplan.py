@@ -65,6 +65,7 @@ def plan(facts: Facts, *, grace_s: float) -> Plan:
         for key in keys
         if route not in alive and _youngest(facts, keys) >= grace_s
     ]
+    over = tuple(folder for folder in facts.searches if _is_over(facts, folder, grace_s))
     delete = dict(list(due.items())[:MAX_IDS])
     swept = tuple(gone)[:MAX_IDS]
     return Plan(
@@ -74,9 +75,11 @@ def plan(facts: Facts, *, grace_s: float) -> Plan:
         delete=delete,
         swept=swept,
         expired=tuple(sorted(expired)),
-        folders=tuple(folder for folder in facts.searches if _is_over(facts, folder, grace_s)),
+        folders=over,
         probes=tuple(entry.key for entry in facts.probes if _age(facts, entry.modified) >= grace_s),
-        open_searches=tuple(sorted(_name(folder) for folder in facts.searches if not folder.closed)),
+        open_searches=tuple(
+            sorted(_name(folder) for folder in facts.searches if not folder.closed and folder not in over)
+        ),
         waiting=len(condemned) - len(delete) - len(swept),
         freed=sum(facts.blobs[key].size for keys in (*delete.values(), expired) for key in keys),
     )
