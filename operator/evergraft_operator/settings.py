@@ -1,0 +1,144 @@
+"""The operator's configuration: nested frozen dataclasses, read from the environment once, in ``__main__``.
+
+Images by accelerator, what Tasks may ask for, defaults under those of a ModuleGraph, and which namespaces to watch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from evergraft.api.messages import validate
+from evergraft.api.modulegraph import TaskDefaults
+from evergraft.errors import SpecError
+
+VOLUME_KINDS = (
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+)
+"""What Pod Security `restricted` admits."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images by what they run on; a Task may name its own trainer image."""
+
+    cpu: str = "evergraft/trainer:cpu"
+    """Trainer for CPU workers; also starts graphs and verifies answers."""
+    cuda: str = "evergraft/trainer:cuda"
+    """Trainer for GPU workers."""
+    tpu: str = "evergraft/trainer:tpu"
+    """Trainer for TPU workers."""
+    operator: str = "evergraft/operator"
+    """The operator itself, which stewards run in."""
+    pull_secrets: tuple[str, ...] = ()
+    """Secrets for pulling them, in every namespace that uses them."""
+
+    def trainer(self, accelerator: str) -> str:
+        """The trainer image for CPU, GPU or TPU."""
+        return {"GPU": self.cuda, "TPU": self.tpu}.get(accelerator, self.cpu)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a Task may ask for; empty tuples and None allow everything of their kind."""
+
+    image_prefixes: tuple[str, ...] = ()
+    """How a Task's own image must begin, such as ``registry.acme/ml/``."""
+    service_accounts: tuple[str, ...] = ()
+    """Names that workers may run under, besides the namespace's default."""
+    volume_kinds: tuple[str, ...] = VOLUME_KINDS
+    """Kinds of volumes that a podTemplate may add."""
+    max_devices: int | None = None
+    """Most replicas × accelerators of one Task; a CPU worker counts as one."""
+    dataset_url_prefixes: tuple[str, ...] = ()
+    """How a dataset's URL must begin, such as ``gs://acme-``."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of the operator's configuration."""
+
+    images: Images = field(default_factory=Images)
+    policy: Policy = field(default_factory=Policy)
+    defaults: TaskDefaults = field(default_factory=TaskDefaults)
+    """What Tasks get where neither they nor their ModuleGraph say anything."""
+    namespaces: tuple[str, ...] = ()
+    """Watched namespaces; empty for the whole cluster."""
+    own_namespace: str = "evergraft"
+    """Where the operator's Lease is."""
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """The settings in the environment's ``EVERGRAFT_…`` variables.
+
+    Raises:
+        SpecError: a variable is wrong; the message names it.
+    """
+    images = Images(
+        **{
+            name: environment[f"EVERGRAFT_IMAGE_{name.upper()}"]
+            for name in ("cpu", "cuda", "tpu", "operator")
+            if environment.get(f"EVERGRAFT_IMAGE_{name.upper()}")
+        },
+        pull_secrets=_words(environment.get("EVERGRAFT_IMAGE_PULL_SECRETS", "")),
+    )
+    return Settings(
+        images=images,
+        policy=_policy(_object(environment, "EVERGRAFT_POLICY")),
+        defaults=_defaults(_object(environment, "EVERGRAFT_DEFAULTS")),
+        namespaces=_words(environment.get("EVERGRAFT_WATCH_NAMESPACES", "")),
+        own_namespace=environment.get("EVERGRAFT_NAMESPACE") or "evergraft",
+    )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _object(environment: Mapping[str, str], name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(environment.get(name) or "{}")
+    except ValueError as error:
+        raise SpecError(f"{name}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise SpecError(f"{name}: expected a JSON object")
+    return value
+
+
+def _policy(value: dict[str, Any]) -> Policy:
+    lists = {
+        "imagePrefixes": "image_prefixes",
+        "serviceAccounts": "service_accounts",
+        "volumeKinds": "volume_kinds",
+        "datasetUrlPrefixes": "dataset_url_prefixes",
+    }
+    unknown = sorted(set(value) - {*lists, "maxDevices"})
+    if unknown:
+        allowed = ", ".join([*lists, "maxDevices"])
+        raise SpecError(f"EVERGRAFT_POLICY.{unknown[0]}: unknown field; allowed: {allowed}")
+    given: dict[str, Any] = {}
+    for key, name in lists.items():
+        if key in value:
+            if not isinstance(value[key], list) or not all(isinstance(item, str) and item for item in value[key]):
+                raise SpecError(f"EVERGRAFT_POLICY.{key}: expected a list of texts")
+            given[name] = tuple(value[key])
+    most = value.get("maxDevices")
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+        raise SpecError("EVERGRAFT_POLICY.maxDevices: expected an integer of at least 1")
+    return Policy(**given, max_devices=most)
+
+
+def _defaults(value: dict[str, Any]) -> TaskDefaults:
+    defaults, problems = validate(TaskDefaults, value, ("EVERGRAFT_DEFAULTS",))
+    if defaults is None:
+        raise SpecError("; ".join(map(str, problems)))
+    return defaults
