@@ -182,8 +182,9 @@ def test_what_came_into_use_meanwhile_is_not_condemned(aging: AgingStore) -> Non
     """A route lands on a removed parent just before the condemn: modules, document and lineage stay."""
     graph = land(aging, start_graph(aging, blocks=1), "a/one")
     parent = serving(graph, "a/one")
-    actions = landing(aging, parent, "a/child")
     remove_route(aging, "a/one")
+    aging.clock.advance(LONG)
+    actions = landing(aging, parent, "a/child")  # its own blobs are young
     other = AgingStore(aging.inner, aging.clock)
     todo = [lambda: log.commit(other, graph, actions=actions, base=graph.version, author="test", search=None)]
 
@@ -192,7 +193,7 @@ def test_what_came_into_use_meanwhile_is_not_condemned(aging: AgingStore) -> Non
             todo.pop()()
 
     aging.before = before
-    done = collect(aging, after=LONG)
+    done = collect(aging)
     assert not todo
     assert done.plan.condemn == (own_module(parent),)
     assert present(aging, parent.id)
@@ -343,6 +344,77 @@ def test_a_collection_that_comes_late_to_its_deletes_leaves_them_to_the_next(qui
     quick.before = nothing
     assert collect(quick).deleted == 2
     assert not present(quick, gone.id)
+
+
+def before_the_log(store: AgingStore, act: Callable[[], object]) -> None:
+    """Act once, just before the next log entry is created."""
+    todo = [act]
+
+    def before(operation: str, key: str) -> None:
+        if operation == "put_if_absent" and key.startswith(names.LOG) and todo:
+            todo.pop()()
+
+    store.before = before
+
+
+def test_what_another_collection_freed_meanwhile_is_not_announced_again(quick: AgingStore) -> None:
+    """A writer may have put it again, too young to be condemned."""
+    graph, gone = removed_graph(quick)
+    other = AgingStore(quick.inner, quick.clock)
+    landings = []
+
+    def meanwhile() -> None:
+        collect(other)
+        collect(other, after=GRACE_S)
+        read = log.read_graph(other)
+        assert set(read.swept) == {gone.id, own_module(gone)}
+        landings.append((read, landing(other, root_of(graph), "a/one")[:2]))
+
+    before_the_log(quick, meanwhile)
+    assert collect(quick).deleted == 0
+    ((read, (added, put)),) = landings
+    closing = landing(quick, root_of(graph), "a/one", run=RunKey(2, 1))[2]
+    log.commit(quick, read, actions=(added, put, closing), base=read.version, author="test", search=None)
+    assert_whole(quick)
+
+
+def test_a_name_is_not_freed_while_another_collection_is_about_to_delete_it(quick: AgingStore) -> None:
+    graph, gone = removed_graph(quick)
+    collect(quick)
+    other = AgingStore(quick.inner, quick.clock)
+
+    def die_before_deleting(operation: str, key: str) -> None:
+        if operation == "delete" and key.startswith(names.MODULES):
+            raise KilledError
+
+    def meanwhile() -> None:
+        landing(other, root_of(graph), "a/one")  # put again, in vain: it is condemned
+        other.before = die_before_deleting
+        with pytest.raises(KilledError):
+            collect(other)
+
+    quick.clock.advance(GRACE_S)
+    before_the_log(quick, meanwhile)
+    collect(quick)
+    assert log.read_graph(quick).swept == {}
+    assert own_module(gone) in log.read_graph(quick).condemned
+
+
+def test_ancestors_of_a_route_too_young_to_be_condemned_stay(quick: AgingStore) -> None:
+    """Someone may be about to build on it, and then its lineage must still lead to the root."""
+    graph = land(quick, start_graph(quick, blocks=1), "a/one")
+    quick.clock.advance(LONG)
+    graph = land(quick, graph, "a/two", parent="a/one")
+    remove_route(quick, "a/two")
+    remove_route(quick, "a/one", force=True)
+    one, two = serving(graph, "a/one"), serving(graph, "a/two")
+    assert collect(quick).plan.condemn == (own_module(one),)
+    actions = landing(quick, two, "a/three")
+    log.commit(quick, graph, actions=actions, base=graph.version, author="test", search=None)
+    for _ in range(3):
+        collect(quick, after=LONG)
+    assert present(quick, one.id)
+    assert_whole(quick)
 
 
 def test_a_dry_run_writes_nothing_and_says_what_a_run_would_do(quick: AgingStore) -> None:

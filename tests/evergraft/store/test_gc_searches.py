@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -45,18 +46,26 @@ def store() -> AgingStore:
     return fresh
 
 
-def search(store: AgingStore, task: str, *, iteration: int = 1) -> tuple[Outcome, Graph]:
+ON_ONE: dict[str, Any] = {"strategy": "linear", "parameters": {"parent": "a/one"}}
+"""Shares every layer of a/one's route but the head."""
+
+
+def search(
+    store: AgingStore, task: str, *, iteration: int = 1, settings: Mapping[str, Any] = SEARCH
+) -> tuple[Outcome, Graph]:
     return run_search(
         store,
         log.read_graph(store),
-        request=make_request(task, iteration=iteration, **SEARCH),
+        request=make_request(task, iteration=iteration, **settings),
         make_trainer=ArithmeticTrainer,
         emit=silent,
         crew=Crew(timing=Timing(dead_s=0.0, first_poll_s=0.001)),
     )
 
 
-def killed_at(store: AgingStore, task: str, start: str, *, after: int = 0) -> None:
+def killed_at(
+    store: AgingStore, task: str, start: str, *, after: int = 0, settings: Mapping[str, Any] = SEARCH
+) -> None:
     """A search of `task` whose worker dies ahead of writing the first key that begins with `start`, or a later one."""
     seen = [0]
 
@@ -68,7 +77,7 @@ def killed_at(store: AgingStore, task: str, start: str, *, after: int = 0) -> No
 
     store.before = before
     with pytest.raises(KilledError):
-        search(store, task)
+        search(store, task, settings=settings)
     store.before = nothing
 
 
@@ -114,16 +123,16 @@ def test_modules_uploaded_for_an_open_search_stay_however_old(store: AgingStore)
     assert verify(store).findings == ()
 
 
-def test_what_an_open_search_may_build_on_stays_though_it_is_superseded(store: AgingStore) -> None:
+def test_what_an_open_search_may_build_on_stays_though_it_serves_no_more(store: AgingStore) -> None:
     """No result names the parent yet: the base version alone says that it may be chosen."""
     search(store, "a/one")
-    killed_at(store, "a/two", f"{names.SEARCHES}{names.search_id('a/two', RunKey(1, 1))}/0000", after=1)
-    search(store, "a/one", iteration=2)
+    folder = names.search_key(names.search_id("a/two", RunKey(1, 1)), "0000")
+    killed_at(store, "a/two", folder, settings=ON_ONE)
+    remove_route(store, "a/one")
     collect(store, times=4)
-    outcome, _ = search(store, "a/two")
-    assert outcome.kind == "committed"
+    outcome, _ = search(store, "a/two", settings=ON_ONE)
+    assert (outcome.kind, outcome.route is not None and outcome.route.parent_task) == ("committed", "a/one")
     assert verify(store).findings == ()
-    store.before = nothing
     collect(store, times=4)
     assert verify(store).findings == ()
 
