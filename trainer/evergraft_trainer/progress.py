@@ -32,7 +32,8 @@ class Saved:
     @property
     def quality(self) -> float:
         """The validation metric, in 0…1."""
-        return float(self.metrics["quality"])
+        with reading("saved weights"):
+            return float(self.metrics["quality"])
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form."""

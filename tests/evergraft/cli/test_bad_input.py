@@ -251,6 +251,39 @@ def test_a_damaged_module_hides_no_other_routes_answers(run: Run, graph: Path, i
     assert [finding["routes"] for finding in report["findings"]] == [["default/more"]]
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "value"),
+    [
+        ("search.json", ("spec",), []),
+        ("search.json", ("spec", "search", "strategy"), 5),
+        ("search.json", ("strategy",), None),
+        ("search.json", ("base",), "x"),
+        ("data.json", ("counts",), 1.5),
+        ("data.json", ("samples", "train"), None),
+        ("plan-0000.json", ("plan",), None),
+        ("0000-0000/state-1.json", ("best", "metrics", "quality"), {}),
+        ("0000-0000/state-1.json", ("last", "sha256"), ""),
+    ],
+)
+def test_a_damaged_document_of_an_open_search_is_one_error(
+    run: Run, graph: Path, images: Path, tmp_path: Path, name: str, path: tuple[str, ...], value: object
+) -> None:
+    assert run("run", task_file(tmp_path, images), "--graph", graph).code == 0
+    (search,) = (graph / "searches").iterdir()
+    for later in (graph / f"log/{1:020d}.json", graph / "hint.json", search / "final/result.json"):
+        later.unlink()
+    (search / "0000-0000/result.json").unlink()
+    document = json.loads((search / name).read_text())
+    inner = document
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    (search / name).write_text(json.dumps(document))
+    answer = run("run", task_file(tmp_path, images), "--graph", graph)
+    assert answer.code in (64, 65), answer.err
+    assert "default/pets: error" in answer.err
+
+
 def test_root_weights_that_are_a_folder(run: Run, images: Path, tmp_path: Path) -> None:
     root = tmp_path / "root.yaml"
     root.write_text(f"{{backbone: vit, weights: {{url: {images}, sha256: '{'0' * 64}'}}}}")

@@ -27,7 +27,7 @@ from evergraft.errors import (
     UserError,
 )
 from evergraft.graph.commit import Action, AddModules, CloseSearch, PutRoute
-from evergraft.graph.route import Route, RouteSummary
+from evergraft.graph.route import Route, RouteSummary, reading
 from evergraft.graph.state import Graph, check_run
 from evergraft.names import RunKey
 from evergraft.search import closing, codec
@@ -145,7 +145,9 @@ def run_search(
         search.check()
     header = _open(folder, graph, request)
     spec = ResolvedTask.from_json(header["spec"])
-    base = graph if header["base"] == graph.version else log.read_graph(store, version=int(header["base"]))
+    with reading("search.json"):
+        version = int(header["base"])
+    base = graph if version == graph.version else log.read_graph(store, version=version)
     final: Mapping[str, Any] | None = folder.final()
     if final is None:
         if search is None or (search.spec, search.base.version) != (spec, base.version):
@@ -189,14 +191,21 @@ def _open(folder: Folder, graph: Graph, request: Request) -> dict[str, Any]:
             "trainer": evergraft.__version__,
         }
     )
+    with reading("search.json"):
+        _check_header(header, request)
+    return header
+
+
+def _check_header(header: Mapping[str, Any], request: Request) -> None:
+    """Refuse to go on with a search that was opened with another spec, or by another version."""
     if header["taskHash"] != request.task_hash:
         raise ConflictError(
-            f"{request.spec.task}: its open search {folder.search} was started with another metric, dataset or "
+            f"{request.spec.task}: its open search {request.search} was started with another metric, dataset or "
             f"search; put the spec back, or raise spec.iteration"
         )
     if header["spec"]["visibility"] != request.spec.visibility:
         raise ConflictError(
-            f"{request.spec.task}: spec.visibility is immutable, and its open search {folder.search} was started as "
+            f"{request.spec.task}: spec.visibility is immutable, and its open search {request.search} was started as "
             f"{header['spec']['visibility']}; set it back, or give the task another name"
         )
     strategy = get_strategy(str(header["strategy"]["name"]))  # a changed default of the graph starts no other search
@@ -205,7 +214,6 @@ def _open(folder: Folder, graph: Graph, request: Request) -> dict[str, Any]:
             f"{request.spec.task}: ImageVersion: its open search was started by evergraft {header['trainer']}, "
             f"this is {evergraft.__version__}; finish it with that version"
         )
-    return header
 
 
 @dataclass
@@ -229,7 +237,8 @@ class _Search:
     def run(self) -> Mapping[str, Any]:
         """Generations until the strategy finishes, then the end; returns the closing document that stands."""
         facts, manifest = self._facts()
-        counts = {split: sum(labels.values()) for split, labels in manifest["counts"].items()}
+        with reading("data.json"):
+            counts = {split: sum(labels.values()) for split, labels in manifest["counts"].items()}
         self.emit("data", self._at(labels=len(facts.labels), **counts))
         view = self._view(facts)
         strategy = get_strategy(self.spec.search.strategy)
