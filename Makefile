@@ -5,10 +5,11 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+BENCH  := $(VENV)/.bench
 DEMO   := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long check format bench-training bench-store clean
+.PHONY: help demo test test-fast test-long check format manifests bench-training bench-store bench-search clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -44,12 +45,24 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+manifests: $(STAMP) ## Regenerate the CRDs and the API reference from the API types
+	$(BIN)/python -m evergraft.api.crd manifests/crds
+	$(BIN)/python -m evergraft.api.reference docs/api.md
+
 bench-training: $(STAMP) ## Time the training loop beside a plain PyTorch loop
 	$(BIN)/python tests/bench/training/loop.py
 	$(BIN)/python tests/bench/startup.py
 
 bench-store: $(STAMP) ## Measure what a commit costs as the graph grows
 	$(BIN)/python tests/bench/store/commit_cost.py
+
+$(BENCH): $(STAMP)
+	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+bench-search: $(BENCH) ## Measure what orchestrating a search costs, beside Optuna
+	$(BIN)/python tests/bench/search/slots.py
+	$(BIN)/python tests/bench/search/stream.py
 
 clean: ## Remove the virtual environment and the demo
 	rm -rf $(VENV) $(DEMO)

@@ -57,3 +57,20 @@ def test_a_search_is_named_by_task_and_run() -> None:
     found = {names.search_id(task, names.RunKey(i, c)) for task in ("a/b", "a/c") for i in (1, 2) for c in (1, 2)}
     assert len(found) == 8
     assert names.search_id("a/b", names.RunKey(1, 1)) == names.search_id("a/b", names.RunKey.parse("i1-c1"))
+
+
+@pytest.mark.parametrize(
+    ("key", "passing"),
+    [
+        (names.HINT, True),
+        ("searches/x/0000-0001/claim-1.json", True),
+        ("searches/x/final/beat-12.json", True),
+        ("searches/x/0000-0001/result.json", False),
+        ("searches/x/0000-0001/state-1.json", False),
+        ("searches/x/claim-1.json", False),
+        ("log/claim-1.json", False),
+        (names.log_key(1), False),
+    ],
+)
+def test_what_says_only_what_goes_on_now(key: str, passing: bool) -> None:
+    assert names.is_passing(key) == passing

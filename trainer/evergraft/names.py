@@ -23,6 +23,7 @@ ROOT_TASK = "root"
 """The task id that holds the root route. Task ids of users always contain a slash, so it cannot collide."""
 
 _LOG_KEY = re.compile(r"log/(\d{20})\.json")
+_PASSING = re.compile(r"searches/[^/]+/[^/]+/(claim|beat)-\d+\.json")
 _RUN_KEY = re.compile(r"i([1-9]\d{0,8})-c([1-9]\d{0,8})")
 
 
@@ -123,6 +124,11 @@ def slot_place(generation: int, slot: int) -> str:
 def slot_key(search: str, generation: int, slot: int, name: str) -> str:
     """The key of an object of one slot, such as ``result.json``."""
     return f"{SEARCHES}{search}/{slot_place(generation, slot)}/{name}"
+
+
+def is_passing(key: str) -> bool:
+    """Whether an object says only what goes on now: a hint, a claim on a slot, its beat."""
+    return key == HINT or _PASSING.fullmatch(key) is not None
 
 
 def final_key(search: str) -> str:

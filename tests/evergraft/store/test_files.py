@@ -237,3 +237,26 @@ def test_a_disk_that_fills_up_at_any_step_of_a_commit_leaves_the_graph_as_it_was
         assert {path: (Path(store.url.removeprefix("file://")) / path).read_bytes() for path in before} == before
     after = log.read_graph(store)
     assert land(store, after, "a/three").version == after.version + 1
+
+
+def test_only_what_says_what_goes_on_now_is_not_synced(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut may take a claim, for it takes the claim's worker too; a result it may not."""
+    store.put("searches/x/0000-0000/made", b"")
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    assert store.put_if_absent("searches/x/0000-0000/claim-1.json", b"1") == Landed()
+    store.put("searches/x/0000-0000/beat-1.json", b"1")
+    assert synced == []
+    assert store.put_if_absent("searches/x/0000-0000/result.json", b"1") == Landed()
+    assert len(synced) == 2
+
+
+def test_a_list_enters_only_folders_that_may_hold_the_prefix(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("s/x/0000-0000/a", "s/x/0001-0000/a", "s/x/0001-0001/b", "s/y/0001-0000/a", "s/x/0001.json"):
+        store.put(key, b"1")
+    entered: list[str] = []
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: entered.append(str(folder)) or scan(folder))  # type: ignore[func-returns-value]
+    listed = [entry.key for entry in store.list("s/x/0001")]
+    assert listed == ["s/x/0001-0000/a", "s/x/0001-0001/b", "s/x/0001.json"]
+    assert sorted(Path(folder).name for folder in entered) == ["0001-0000", "0001-0001", "x"]

@@ -5,6 +5,7 @@ Claims carry it. On another machine, or in another container, nothing can be tol
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +14,18 @@ from typing import Any
 
 def identity() -> dict[str, Any]:
     """This process: pid, when it started (clock ticks since boot), its boot and its pid namespace."""
-    pid = os.getpid()
+    return dict(_identity(os.getpid()))
+
+
+@functools.cache
+def _identity(pid: int) -> dict[str, Any]:
+    """That of this process, read once."""
     return {"pid": pid, "started": _started(pid), "boot": _text("/proc/sys/kernel/random/boot_id"), "pids": _pids()}
 
 
 def has_died(claimed: Mapping[str, Any]) -> bool:
     """Whether the process of a claim ran here and is gone; False wherever that cannot be known."""
-    here = identity()
+    here = _identity(os.getpid())
     if not here["boot"] or claimed.get("boot") != here["boot"] or claimed.get("pids") != here["pids"]:
         return False
     pid = claimed.get("pid")

@@ -1,8 +1,9 @@
 """A store in a folder: ``file:///path``. Safe for many processes on one machine or one shared file system.
 
 An object appears whole or not at all: it is written to a hidden temporary file and synced, then linked (create) or
-renamed (overwrite) to its name, then the folder is synced. `os.link` is what makes a create atomic; who won is
-decided by reading the name back, because a link over a network may succeed and still report an error.
+renamed (overwrite) to its name, then the folder is synced. What says only what goes on now, such as a claim, is not
+synced: a power cut that takes it has ended the process that it speaks of. `os.link` is what makes a create atomic; who
+won is decided by reading the name back, because a link over a network may succeed and still report an error.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from evergraft import names
 from evergraft.errors import (
     NotFoundError,
     PermissionDeniedError,
@@ -74,17 +76,8 @@ class FileStore:
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """Every object whose key begins with `prefix`, ordered by key."""
-        folder = self._root / check_prefix(prefix).rpartition("/")[0]
-        found: list[Entry] = []
-        for parent, folders, files in os.walk(folder, onerror=self._unreadable):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in files:
-                path = Path(parent, name)
-                key = path.relative_to(self._root).as_posix()
-                if key.startswith(prefix) and not name.startswith("."):
-                    with contextlib.suppress(FileNotFoundError):  # deleted while we walked
-                        facts = path.stat()
-                        found.append(Entry(key=key, size=facts.st_size, modified=facts.st_mtime))
+        start = check_prefix(prefix).rpartition("/")[0]
+        found = self._walk(self._root / start, f"{start}/" if start else "", prefix)
         yield from sorted(found, key=lambda entry: entry.key)
 
     def delete(self, key: str) -> None:
@@ -99,6 +92,26 @@ class FileStore:
             if error.errno not in _ABSENT:
                 self._refuse(error, path)
 
+    def _walk(self, folder: str | Path, key: str, prefix: str) -> Iterator[Entry]:
+        """The objects below `folder`, whose own key is `key`; folders that cannot hold the prefix are not entered."""
+        try:
+            items = list(os.scandir(folder))
+        except OSError as error:
+            self._unreadable(error)
+            return
+        for item in items:
+            name = key + item.name
+            if item.name.startswith("."):
+                continue
+            if item.is_dir():
+                inner = f"{name}/"
+                if not item.is_symlink() and (inner.startswith(prefix) or prefix.startswith(inner)):
+                    yield from self._walk(item.path, inner, prefix)
+            elif name.startswith(prefix):
+                with contextlib.suppress(FileNotFoundError):  # deleted while we walked
+                    facts = item.stat()
+                    yield Entry(key=name, size=facts.st_size, modified=facts.st_mtime)
+
     def _unreadable(self, error: OSError) -> None:
         """A folder that is not there holds nothing; one that is closed must not look empty."""
         if error.errno not in _ABSENT:
@@ -109,11 +122,13 @@ class FileStore:
 
     def _place(self, path: Path, data: bytes, move: Callable[[Path, Path], OSError | None]) -> OSError | None:
         """Prepare a file and `move` it to `path`; again if a concurrent delete took the emptied folder away."""
+        lasting = not names.is_passing(path.relative_to(self._root).as_posix())
         for attempt in range(FOLDER_TRIES):
             try:
-                with self._prepared(path, data) as prepared:
+                with self._prepared(path, data, lasting=lasting) as prepared:
                     failure = move(prepared, path)
-                _sync_folder(path.parent)
+                if lasting:
+                    _sync_folder(path.parent)
                 return failure
             except OSError as error:
                 if error.errno != errno.ENOENT or attempt + 1 == FOLDER_TRIES:
@@ -121,14 +136,14 @@ class FileStore:
         raise AssertionError("the last attempt returns or raises")
 
     @contextlib.contextmanager
-    def _prepared(self, path: Path, data: bytes) -> Iterator[Path]:
-        """A synced temporary file with `data` on the file system of `path`; gone again afterwards."""
+    def _prepared(self, path: Path, data: bytes, *, lasting: bool) -> Iterator[Path]:
+        """A temporary file with `data` on the file system of `path`, synced if it is to last; gone again afterwards."""
         folder = self._root / TEMPORARY
         _make_folder(folder, self._root)
         _make_folder(path.parent, self._root)
         temporary = folder / uuid.uuid4().hex
         try:
-            _write(temporary, data)
+            _write(temporary, data, sync=lasting)
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
@@ -176,13 +191,14 @@ def _link(source: Path, target: Path) -> OSError | None:
     return None
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, *, sync: bool) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
