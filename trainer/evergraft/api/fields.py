@@ -152,6 +152,7 @@ Quantity = Annotated[str, Field(pattern=QUANTITY, max_length=32), BeforeValidato
 Label = Annotated[str, Field(pattern=DNS_LABEL, min_length=1, max_length=63)]
 Name = Annotated[str, Field(pattern=DNS_NAME, min_length=1, max_length=253)]
 TaskID = Annotated[str, Field(pattern=TASK_ID, max_length=253)]
+Labels = Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=64)]
 Endpoint = Annotated[str, Field(pattern=ENDPOINT, max_length=1024)]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from evergraft.api.dataset import Place
-from evergraft.api.fields import CRON, Duration, Items, Name, Part, problem
+from evergraft.api.fields import CRON, Duration, Items, Labels, Name, Part, problem
 from evergraft.api.metadata import Metadata
 from evergraft.api.root import Root
 from evergraft.api.search import Search
@@ -25,9 +25,9 @@ class Store(Place):
 class Selector(Part):
     """A label selector over namespaces."""
 
-    match_labels: dict[str, str] | None = None
+    match_labels: Labels | None = None
     """Labels a namespace must have."""
-    match_expressions: Items[dict[str, Any]] | None = None
+    match_expressions: Annotated[Items[dict[str, Any]], Field(max_length=64)] | None = None
     """Kubernetes label expressions a namespace must meet."""
 
 

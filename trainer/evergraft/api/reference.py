@@ -1,11 +1,14 @@
 """The reference of the API as Markdown, from the models' own descriptions.
 
-Called to write ``docs/api.md``; a change to a field changes the page, so the two cannot disagree.
+``python -m evergraft.api.reference [FILE]`` writes ``docs/api.md``, as `make manifests` does; a change to a field
+changes the page, so the two cannot disagree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,15 +17,16 @@ from evergraft.api.fields import EXPLAINED
 from evergraft.api.ladders import HYPERPARAMETERS
 from evergraft.api.messages import model_in
 from evergraft.api.modulegraph import ModuleGraph
+from evergraft.api.status import ModuleGraphStatus, TaskStatus
 from evergraft.api.strategies import STRATEGIES
 from evergraft.api.task import Task
 
 
 def markdown() -> str:
-    """Both kinds, every object below them, and what each strategy accepts."""
+    """Both kinds, their statuses, every object below them, and what each strategy accepts."""
     parts = ["# API reference", "Written by `evergraft.api.reference`; edit the models, not this page."]
     seen: set[type[BaseModel]] = set()
-    for kind in (Task, ModuleGraph):
+    for kind in (Task, TaskStatus, ModuleGraph, ModuleGraphStatus):
         for model in _models(kind, seen):
             parts += [f"## {model.__name__}", model.__doc__ or "", _table(model)]
     parts += ["## Strategies", "What `search.parameters` and `search.hyperparameters` hold, by `search.strategy`."]
@@ -34,6 +38,11 @@ def markdown() -> str:
     rows = [f"| `{name}` | {kind.allowed} |" for name, kind in HYPERPARAMETERS.items()]
     parts += ["### Hyperparameters", "\n".join(["| name | values |", "| --- | --- |", *rows])]
     return "\n\n".join(parts) + "\n"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write the page into the file named first, by default that of this repository, from its root."""
+    Path(arguments[0] if arguments else "docs/api.md").write_text(markdown(), encoding="utf-8")
 
 
 def _models(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[type[BaseModel]]:
@@ -81,3 +90,7 @@ def _one_type(entry: dict[str, Any]) -> str:
         return f"list of {_type(entry.get('items', {}))}"
     bounds = [f"{word} {entry[key]:,}" for word, key in (("from", "minimum"), ("to", "maximum")) if key in entry]
     return " ".join([str(entry.get("type", "any")), *bounds])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

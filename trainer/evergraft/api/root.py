@@ -30,7 +30,7 @@ class Weights(Part):
 
     url: WeightsUrl
     """A safetensors file: gs, s3, https or, on one machine, a path beside the YAML."""
-    sha256: Annotated[str, Field(pattern=SHA256)]
+    sha256: Annotated[str, Field(pattern=SHA256, max_length=64)]
     """SHA-256 of the file; other bytes are refused."""
 
 

@@ -6,13 +6,18 @@ to say what a cluster would not take.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from evergraft.api.messages import Problem
 from evergraft.api.modulegraph import ModuleGraph
 from evergraft.api.task import Task, TaskSpec
 
-CLUSTER_SCHEMES = ("gs://", "s3://")
+_HOST = r"[A-Za-z0-9][-.:_A-Za-z0-9]*(/[^?#\x00-\x1f]*)?$"
+CLUSTER_URL = r"^(gs|s3)://" + _HOST
+"""What a cluster reads, without user info, query or fragment; the CRDs hold the same."""
+CLUSTER_WEIGHTS = r"^(gs|s3|https)://" + _HOST
+"""The same for the weights of a root."""
 
 
 def cluster_problems(document: Task | ModuleGraph) -> tuple[Problem, ...]:
@@ -22,13 +27,13 @@ def cluster_problems(document: Task | ModuleGraph) -> tuple[Problem, ...]:
     store, weights = document.spec.store, document.spec.root.weights
     problems: tuple[Problem, ...] = () if store is not None else (Problem(("spec", "store"), "required, but missing"),)
     problems += _place_problems(store.url if store else None, ("spec", "store", "url"))
-    if weights is not None and not weights.url.startswith((*CLUSTER_SCHEMES, "https://")):
+    if weights is not None and not re.search(CLUSTER_WEIGHTS, weights.url):
         problems += (Problem(("spec", "root", "weights", "url"), "a cluster reads gs://, s3:// and https:// only"),)
     return problems
 
 
 def _place_problems(url: str | None, path: tuple[str, ...]) -> tuple[Problem, ...]:
-    if url is None or url.startswith(CLUSTER_SCHEMES):
+    if url is None or re.search(CLUSTER_URL, url):
         return ()
     return (Problem(path, f'"{url}" is on one machine; a cluster reads gs:// and s3:// or a persistentVolumeClaim'),)
 

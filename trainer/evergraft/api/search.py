@@ -71,7 +71,7 @@ class Search(Part):
     """Searches in a row, each from the newest graph. Built-in default: 1."""
     scoring: Scoring | None = None
     """How size and compute weigh in a candidate's score."""
-    parameters: dict[str, Any] | None = None
+    parameters: Annotated[dict[str, Any], Field(max_length=64)] | None = None
     """The strategy's own settings."""
     hyperparameters: (
         Annotated[Items[HyperparameterSpec], Field(max_length=64), AfterValidator(_unique_names)] | None

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from evergraft.api.dataset import Dataset
-from evergraft.api.fields import Duration, Items, Label, Part, TaskID
+from evergraft.api.fields import Duration, Items, Label, Part, TaskID, problem
 from evergraft.api.metadata import TaskMetadata
 from evergraft.api.search import Search
 from evergraft.api.workers import Workers
@@ -37,6 +37,13 @@ class Timeouts(Part):
     """How long the search may take."""
 
 
+def _each_once(ids: tuple[str, ...]) -> tuple[str, ...]:
+    for index, task in enumerate(ids):
+        if task in ids[:index]:
+            raise problem(f"{task} stands twice; name each task once")
+    return ids
+
+
 class TaskSpec(Part):
     """What a Task asks for."""
 
@@ -46,7 +53,7 @@ class TaskSpec(Part):
     """The task's key in the graph; immutable. Left out, namespace/name."""
     iteration: Annotated[int, Field(ge=1, le=999_999_999)] = 1
     """Which evolution of the task; only grows. A higher one evolves the task again."""
-    after: Annotated[Items[TaskID], Field(max_length=100)] = ()
+    after: Annotated[Items[TaskID], Field(max_length=100), AfterValidator(_each_once)] = ()
     """Ids of tasks that must have committed before this one starts."""
     suspend: bool = False
     """Whether to hold the search; it stays open."""

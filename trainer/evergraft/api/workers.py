@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from evergraft.api.fields import IMAGE, TOPOLOGY, Items, Label, Name, Part, Quantity, problem
+from evergraft.api.fields import IMAGE, TOPOLOGY, Items, Label, Labels, Name, Part, Quantity, problem
 
-Objects = Items[dict[str, Any]]
+Objects = Annotated[Items[dict[str, Any]], Field(max_length=64)]
+Amounts = Annotated[dict[str, Quantity], Field(max_length=32)]
+Annotations = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=64)]
 
 
 class TPU(Part):
@@ -55,9 +57,9 @@ class Accelerator(Part):
 class Resources(Part):
     """Requests and limits of the worker container."""
 
-    requests: dict[str, Quantity] | None = None
+    requests: Amounts | None = None
     """What a pod is sure to get, such as cpu and memory."""
-    limits: dict[str, Quantity] | None = None
+    limits: Amounts | None = None
     """What a pod may not exceed."""
 
 
@@ -71,15 +73,15 @@ class Scratch(Part):
 class PodTemplate(Part):
     """Fields passed on to the worker pods."""
 
-    labels: dict[str, str] | None = None
+    labels: Labels | None = None
     """Labels of the pods."""
-    annotations: dict[str, str] | None = None
+    annotations: Annotations | None = None
     """Annotations of the pods."""
-    node_selector: dict[str, str] | None = None
+    node_selector: Labels | None = None
     """Labels a node must have."""
     tolerations: Objects | None = None
     """Taints the pods tolerate."""
-    affinity: dict[str, Any] | None = None
+    affinity: Annotated[dict[str, Any], Field(max_length=3)] | None = None
     """Which nodes and neighbours are preferred or required."""
     topology_spread_constraints: Objects | None = None
     """How the pods are spread."""
