@@ -115,11 +115,13 @@ def write_if_due(store: Store, graph: Graph) -> Graph:
     Every 65th version does, whoever lands it, so that of many writers one writes it and the others go on. Should it
     die, the next in turn makes up for it. The graph is returned with `checkpoint` set to the newest known.
     """
-    if (graph.version + 1) % (EVERY + 1) or not _is_due(graph):
+    turn = (graph.version + 1) % (EVERY + 1) == 0
+    enough = EVERY // 2 if turn else EVERY  # fewer only where a checkpoint was made out of turn
+    if graph.version - graph.checkpoint <= enough:
         return graph
     newest = next((version for version in list_checkpoints(store) if version <= graph.version), -1)
     graph = replace(graph, checkpoint=max(newest, graph.checkpoint))
-    return write_checkpoint(store, graph) if _is_due(graph) else graph
+    return write_checkpoint(store, graph) if turn and graph.version - graph.checkpoint > enough else graph
 
 
 def write_checkpoint(store: Store, graph: Graph) -> Graph:
@@ -144,11 +146,6 @@ def write_checkpoint(store: Store, graph: Graph) -> Graph:
     parallel.each(lambda data: _create(store, names.shard_key(canonical.sha256(data)), data), blobs)
     _create(store, names.checkpoint_key(graph.version), manifest.encode())
     return replace(graph, checkpoint=graph.version)
-
-
-def _is_due(graph: Graph) -> bool:
-    """Whether enough commits stand since the newest checkpoint; fewer than `EVERY` where one was made by hand."""
-    return graph.version - graph.checkpoint > EVERY // 2
 
 
 def _manifest_before(store: Store, version: int) -> Manifest | None:

@@ -52,27 +52,35 @@ def read_task(store: Store, task: str, version: int | None = None) -> tuple[Task
     return graph.task(task), graph.version
 
 
-def refresh(store: Store, graph: Graph, *, confirm: bool = False) -> Graph:
+def refresh(store: Store, graph: Graph, *, confirm: bool = False, expected: int = 0) -> Graph:
     """The graph at HEAD: `graph` with the commits after it. One read if there are none.
 
     With `confirm` also see that `graph` is still part of the log, at one more read: it is not when a backup was put
-    back under a running process, whose commit would then stand beyond a gap, where no reader finds it.
+    back under a running process, whose commit would then stand beyond a gap, where no reader finds it. `expected` is a
+    guess at how many commits there are, which are then asked for at once.
 
     Raises:
         IntegrityError: the log is damaged, or `graph` is not part of it any more.
         StoreError: the store did not answer.
     """
     if not confirm:
-        return _catch_up(store, graph, upto=None)
-    commits = _gallop(store, graph.version, None, window=2)
+        commits = _gallop(store, graph.version + 1, None, expected=expected)
+    else:
+        commits = _confirmed(store, graph, expected=expected)
+    for data in commits:
+        graph = fold(graph, data)
+    return graph
+
+
+def _confirmed(store: Store, graph: Graph, *, expected: int) -> Iterator[bytes]:
+    """The commits after `graph`, once its own has been seen to stand."""
+    commits = _gallop(store, graph.version, None, expected=expected + 2)
     if canonical.sha256(next(commits, b"")) != graph.head:
         raise IntegrityError(
             f"{store.url}: version {graph.version} is no longer what this process read, as after a backup was put "
             "back; run again, so that it is read afresh"
         )
-    for data in commits:
-        graph = fold(graph, data)
-    return graph
+    yield from commits
 
 
 def read_commits(store: Store, first: int = 0, last: int | None = None) -> Iterator[tuple[Commit, str]]:
@@ -153,15 +161,19 @@ def _catch_up(store: Store, graph: Graph, *, upto: int | None, at_most: int | No
     return graph
 
 
-def _gallop(store: Store, first: int, last: int | None, *, window: int = 1) -> Iterator[bytes]:
-    """The stored commits from `first` on, to `last` or the end; windows double, so HEAD is near found in few trips."""
+def _gallop(store: Store, first: int, last: int | None, *, expected: int = 0) -> Iterator[bytes]:
+    """The stored commits from `first` on, to `last` or the end; windows double, so HEAD is near found in few trips.
+
+    As many as are `expected` come first, since what is asked for beyond the end is asked in vain.
+    """
+    size, following = (expected, 1) if expected else (1, 2)
     while last is None or first <= last:
-        stop = first + window if last is None else min(first + window, last + 1)
+        stop = first + size if last is None else min(first + size, last + 1)
         for data in parallel.each(lambda version: _commit_bytes(store, version), range(first, stop)):
             if data is None:
                 return
             yield data
-        first, window = stop, min(2 * window, MAX_WINDOW)
+        first, size, following = stop, following, min(2 * following, MAX_WINDOW)
 
 
 def _commit_bytes(store: Store, version: int) -> bytes | None:

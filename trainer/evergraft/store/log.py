@@ -36,11 +36,11 @@ __all__ = [
     "refresh",
 ]
 
-RACES = Retry(attempts=200, cap_s=5.0)
+RACES = Retry(attempts=200, cap_s=1.0)
 """Patience with other committers: how often to try, and the longest wait for a turn. Each lost race means that someone
 else got on."""
 
-_UNKNOWN = Retry(attempts=4, first_s=0.5, cap_s=5.0)
+_UNKNOWN = Retry(attempts=4, first_s=0.5, cap_s=1.0)
 
 _log = logging.getLogger(__name__)
 
@@ -75,8 +75,9 @@ def commit(
     turns = turns_at(store.url)
     for attempt in range(races.attempts):
         turns.wait(attempt, patience=races)
-        started = clock.monotonic()
-        graph = refresh(store, graph, confirm=attempt == 0)
+        known = graph.version
+        graph = refresh(store, graph, confirm=attempt == 0, expected=turns.expected())
+        turns.saw(graph.version - known)
         check(graph, actions, base=base, uploaded=uploaded)
         if guard is not None:
             guard(graph)
@@ -91,6 +92,7 @@ def commit(
             actions=actions,
         )
         data = entry.encode()
+        started = clock.monotonic()
         outcome = _create(store, names.log_key(entry.version), data, patience=unknown)
         turns.note(landed=isinstance(outcome, Landed), seconds=clock.monotonic() - started)
         if isinstance(outcome, Landed):
