@@ -53,7 +53,8 @@ bench-training: $(STAMP) ## Time the training loop beside a plain PyTorch loop
 	$(BIN)/python tests/bench/training/loop.py
 	$(BIN)/python tests/bench/startup.py
 
-bench-store: $(STAMP) ## Measure what a commit costs as the graph grows
+bench-store: $(BENCH) ## Measure commits beside Icechunk, and what one costs as the graph grows
+	$(BIN)/python tests/bench/store/throughput.py
 	$(BIN)/python tests/bench/store/commit_cost.py
 
 $(BENCH): $(STAMP)
