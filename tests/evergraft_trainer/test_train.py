@@ -93,3 +93,27 @@ def test_a_continued_schedule_goes_on_where_the_first_part_ended() -> None:
     whole = replace(RECIPE, schedule=Schedule(span=80))
     part = replace(RECIPE, schedule=Schedule(span=80, offset=40))
     assert learning_rate(part, 8) == learning_rate(whole, 48)
+
+
+def test_ending_early_validates_what_there_is_and_stops() -> None:
+    model = nn.Linear(4, 2)
+    seen: list[int] = []
+    steps = iter([False, False, False, True])
+
+    def validate(samples: int) -> bool:
+        seen.append(samples)
+        return True
+
+    loop = train(
+        model,
+        make_optimizer(RECIPE, model.parameters(), fused=True),
+        batches(),
+        recipe=RECIPE,
+        device=open_device("cpu"),
+        class_weights=None,
+        start=0,
+        validate=validate,
+        ends_early=lambda: next(steps),
+    )
+    assert finish(loop) is None
+    assert seen == [16, 32]

@@ -84,6 +84,7 @@ class Candidate:
             carried = (state for state in self.parent.optimizer if state.config.get("layer") in kept)
             restore_optimizer(self.optimizer, self.model, carried)
         self.pause = Pause(seen=self.progress.samples)
+        self.timings: dict[str, list[float]] = {}
         self._seconds, self._since = self.progress.seconds, time.monotonic()
 
     def begin(
@@ -96,13 +97,16 @@ class Candidate:
     def advance(self) -> SlotResult | None:
         """Take the step or the validation that is next; the result if that was the last one."""
         self._since = time.monotonic()
+        phase = "validate" if self.pause.validates else "train"
         try:
             self.pause = next(self._loop)
         except StopIteration as end:
             result: SlotResult = end.value
             return result
         finally:
-            self.charge(time.monotonic() - self._since)
+            spent = time.monotonic() - self._since
+            self.timings.setdefault(phase, []).append(spent)
+            self.charge(spent)
         return None
 
     def release(self) -> None:
@@ -162,6 +166,7 @@ class Candidate:
             start=self.progress.samples,
             validate=self.validate,
             forward=lambda batch: forward(self.model, batch),
+            ends_early=lambda: self.duty is not None and self.duty.time_is_up,
         )
         return self.result(divergence)
 
@@ -174,7 +179,12 @@ class Candidate:
             if time.monotonic() - told > STEP_EVENTS_S:
                 told = time.monotonic()
                 self.tell_event("step", samples=seen + self.recipe.batch_size)
-            yield batch_at(offset + seen)
+                self.tell_event("timings", timings=self.timings)
+                self.timings = {}
+            began = time.monotonic()
+            batch = batch_at(offset + seen)
+            self.timings.setdefault("data", []).append(time.monotonic() - began)
+            yield batch
 
     def validate(self, seen: int) -> bool:
         """Score the present state, write its weights, then the progress that names them; False if it diverged."""

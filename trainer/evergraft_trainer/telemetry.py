@@ -58,15 +58,20 @@ class Telemetry:
         """Count one store operation."""
         self.requests.labels(operation.name, operation.outcome).inc()
         self.durations.labels(operation.name).observe(operation.seconds)
+        if operation.area == "log" and operation.name == "put_if_absent":
+            self.commits.labels(operation.outcome).inc()
         self.bytes.labels("sent").inc(operation.sent)
         self.bytes.labels("received").inc(operation.received)
 
     def observe_event(self, name: str, fields: Mapping[str, Any]) -> None:
         """Count what a search tells, and keep the newest of it for `progress`."""
+        told = {key: value for key, value in fields.items() if key != "timings"}
         with self._lock:
-            self._progress = {**self._progress, **fields, "event": name}
+            self._progress = {**self._progress, **told, "event": name}
         if name in ("step", "validation"):
             self._trained(fields)
+        for phase, seconds in fields.get("timings", {}).items():
+            self._timed(phase, seconds)
         if name == "validation":
             self._saved = time.monotonic()
         elif name == "result":
@@ -87,6 +92,14 @@ class Telemetry:
             for sample in family.samples
             if sample.name.endswith("_total") and sample.value
         }
+
+    def _timed(self, phase: str, seconds: list[float]) -> None:
+        """Seconds of steps since the last event; those of the phase `data` are waits."""
+        for one in seconds:
+            if phase == "data":
+                self.data_wait.inc(one)
+            else:
+                self.steps.labels(phase).observe(one)
 
     def _trained(self, fields: Mapping[str, Any]) -> None:
         """Samples since the slot's last event; a resumed slot's earlier ones were another worker's."""

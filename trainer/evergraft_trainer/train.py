@@ -50,12 +50,14 @@ def train(
     start: int,
     validate: Callable[[int], bool],
     forward: Forward | None = None,
+    ends_early: Callable[[], bool] = lambda: False,
 ) -> Loop:
     """Train from sample `start` to the recipe's end, calling `validate(samples seen)` at each validation.
 
     `batches` yields float32 images B×C×S×S and int64 labels B from `start` on. `class_weights` is float32 of the
     number of classes. `validate` answers whether the model's outputs are finite. `forward` runs the model on a batch,
-    by default all of it. Returns where outputs or loss stopped being finite, None if they never did.
+    by default all of it. Where `ends_early` says so, a last validation ends it. Returns where outputs or loss stopped
+    being finite, None if they never did.
     """
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     stops = frozenset(recipe.validation_batches())
@@ -77,7 +79,8 @@ def train(
         nn.utils.clip_grad_norm_(trained, CLIP_NORM)
         device.step(optimizer)
         losses.append(loss.detach())
-        if number + 1 in stops:
+        early = ends_early()
+        if number + 1 in stops or early:
             bad = _first_not_finite(losses)
             if bad is not None:
                 return Divergence(sample=(number + 1 - len(losses) + bad) * recipe.batch_size)
@@ -86,6 +89,8 @@ def train(
             if not validate((number + 1) * recipe.batch_size):
                 return Divergence(sample=(number + 1) * recipe.batch_size)
             model.train()
+        if early:
+            break
     return None
 
 

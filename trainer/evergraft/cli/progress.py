@@ -30,7 +30,13 @@ def reporter(*, as_json: bool) -> Iterator[Emit]:
         yield _Lines()
 
 
+MEASUREMENTS = ("timings", "idle")
+"""Events for metrics only."""
+
+
 def _emit_json(name: str, fields: Mapping[str, Any]) -> None:
+    if name in MEASUREMENTS:
+        return
     print(json.dumps({"event": name, **fields}), file=sys.stderr, flush=True)
 
 
@@ -42,7 +48,7 @@ def worker_log() -> Emit:
     logger = logging.getLogger("evergraft.events")
 
     def emit(name: str, fields: Mapping[str, Any]) -> None:
-        level = logging.DEBUG if name in ("step", "idle") else logging.INFO
+        level = logging.DEBUG if name in ("step", *MEASUREMENTS) else logging.INFO
         logger.log(level, name, extra={"fields": fields})
 
     return emit
@@ -66,7 +72,7 @@ class _Lines:
         self._told = time.monotonic()
 
     def __call__(self, name: str, fields: Mapping[str, Any]) -> None:
-        if name == "step" and time.monotonic() - self._told < STEP_LINES_S:
+        if name in MEASUREMENTS or (name == "step" and time.monotonic() - self._told < STEP_LINES_S):
             return
         self._told = time.monotonic()
         print(_line(name, fields), file=sys.stderr, flush=True)
@@ -103,6 +109,8 @@ def _bars() -> Iterator[Emit]:
         def emit(name: str, fields: Mapping[str, Any]) -> None:
             with lock:
                 row = board.see(name, fields, now=time.monotonic())
+                if row is None and name in MEASUREMENTS:
+                    return
                 if row is None:
                     progress.console.print(_line(name, fields), markup=False)
                     return

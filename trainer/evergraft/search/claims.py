@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from evergraft import names
 from evergraft.errors import StoppedError
 from evergraft.search import host
+from evergraft.search.deadline import Deadline
 from evergraft.search.duty import Duty
 from evergraft.search.folder import Folder
 from evergraft.store.searches import WRITE_ID, get_json, put_json_if_absent
@@ -32,12 +33,15 @@ WORKER = uuid.uuid4().hex
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds: between beats, of silence before a claim counts as dead, first and longest wait of an idle worker."""
+    """Seconds: between beats, of silence before a claim counts as dead, first and longest wait of an idle worker, and
+    how long one listing may serve.
+    """
 
     beat_s: float = 15.0
     dead_s: float = 60.0
     first_poll_s: float = 0.05
     longest_poll_s: float = 5.0
+    fresh_s: float = 1.0
 
 
 @dataclass
@@ -51,6 +55,15 @@ class Seen:
     released: bool = False
     worker: str = ""
     process: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """What the listing of the prefix `of` showed at a moment of the crew's clock."""
+
+    of: str
+    at: float
+    places: Mapping[str, Seen]
 
 
 class Stopping(Protocol):
@@ -89,21 +102,35 @@ class Crew:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     expected: int = 1
+    _view: View | None = None
+    _overtaken: bool = False
     _seen: dict[str, Seen] = field(default_factory=dict)
     _idle: int = 0
     _held: int = 0
 
     def look(self, folder: Folder, prefix: str) -> Mapping[str, Seen]:
-        """The places below `prefix` of the search's folder, such as ``0002-`` or ``final``. One listing."""
+        """The places below `prefix` of the search's folder, such as ``0002-`` or ``final``. One listing, or none.
+
+        Where candidates take moments, one listing serves several claims: a place that is not free any more cannot be
+        claimed, and then it is listed anew.
+        """
         start = names.search_key(folder.search, "")
+        view = self._view
+        if view is not None and view.of == start + prefix and self.clock() - view.at < self.timing.fresh_s:
+            return view.places
         objects: dict[str, dict[str, float]] = {}
         for entry in folder.store.list(start + prefix):
             place, _, name = entry.key.removeprefix(start).partition("/")
             objects.setdefault(place, {})[name] = entry.modified
-        return {place: self._update(folder, place, found) for place, found in objects.items()}
+        places = {place: self._update(folder, place, found) for place, found in objects.items()}
+        self._view = View(of=start + prefix, at=self.clock(), places=places)
+        return places
 
     def claim(self, folder: Folder, places: Sequence[str], seen: Mapping[str, Seen]) -> tuple[str, int] | None:
-        """Claim one of `places` that is free, beginning where this worker's own turn begins; None if none is."""
+        """Claim one of `places` that is free, beginning where this worker's own turn begins.
+
+        None if none is, or if another worker was faster: then look again, after `wait`.
+        """
         if self.stop.asked():
             raise StoppedError("asked to stop")
         first = int(self.worker[:8], 16) % max(1, len(places))
@@ -114,11 +141,19 @@ class Crew:
                 if self._create(folder, place, number):
                     self._idle = 0
                     return place, number
+                self._overtaken = True
+                break
+        self._view = None
         return None
 
     def num_free(self, places: Sequence[str], seen: Mapping[str, Seen]) -> int:
         """How many of `places` could be claimed."""
         return sum(self._is_free(seen.get(place, Seen())) for place in places)
+
+    def any_at_work(self, places: Sequence[str], seen: Mapping[str, Seen]) -> bool:
+        """Whether a live claim is held on one of `places`."""
+        claimed = (seen[place] for place in places if place in seen)
+        return any(known.claim > 0 and not known.result and not self._is_free(known) for known in claimed)
 
     def others(self, folder: Folder) -> int:
         """How many other workers share the search: as many as are expected, or as were seen alive lately."""
@@ -130,7 +165,13 @@ class Crew:
         return max(self.expected, len(workers))
 
     def wait(self) -> None:
-        """Sleep before looking again: longer each time nothing was to be done, jittered."""
+        """Sleep before looking again: longer each time nothing was to be done, jittered. Not where others were faster
+        just now, for then there may be more to do.
+        """
+        self._view = None
+        if self._overtaken:
+            self._overtaken = False
+            return
         longest = min(self.timing.longest_poll_s, self.timing.first_poll_s * 2.0 ** min(self._idle, 20))
         self._idle += 1
         seconds = longest * (0.5 + 0.5 * random.random())
@@ -138,7 +179,15 @@ class Crew:
         self.on_idle(seconds)
 
     @contextmanager
-    def working(self, folder: Folder, place: str, number: int, *, hang_after_s: float | None) -> Iterator[Duty]:
+    def working(
+        self,
+        folder: Folder,
+        place: str,
+        number: int,
+        *,
+        hang_after_s: float | None = None,
+        deadline: Deadline | None = None,
+    ) -> Iterator[Duty]:
         """Beats while the block runs; the claim is released if it ends without a result."""
         duty = Duty(
             folder=folder,
@@ -148,6 +197,7 @@ class Crew:
             beat_s=self.timing.beat_s,
             hang_after_s=hang_after_s,
             asked_to_stop=self.stop.asked,
+            deadline=deadline,
         )
         with duty:
             self._held += 1

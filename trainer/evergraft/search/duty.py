@@ -16,6 +16,7 @@ from types import TracebackType
 
 from evergraft import canonical, names
 from evergraft.errors import EvergraftError, NotFoundError, StoppedError, SupersededError
+from evergraft.search.deadline import Deadline
 from evergraft.search.folder import Folder
 
 HUNG_EXIT = 70
@@ -35,6 +36,8 @@ class Duty:
     beat_s: float
     hang_after_s: float | None
     asked_to_stop: Callable[[], bool]
+    deadline: Deadline | None = None
+    _time_is_up: bool = False
     _samples: int = 0
     _moved: float = field(default_factory=time.monotonic)
     _superseded: bool = False
@@ -70,6 +73,11 @@ class Duty:
             raise SupersededError(f"claim {self.claim} on {self.place} was taken over")
 
     @property
+    def time_is_up(self) -> bool:
+        """Whether the search's time limit is passed: the candidate is to end with its best state so far."""
+        return self._time_is_up
+
+    @property
     def should_stop(self) -> bool:
         """Whether to save the state and raise `stopped`."""
         return self.asked_to_stop()
@@ -85,6 +93,7 @@ class Duty:
                 os._exit(HUNG_EXIT)
             self._beat(released=False)
             self._superseded = self._superseded or self._is_taken_over()
+            self._time_is_up = self._time_is_up or self._has_passed()
 
     def _beat(self, *, released: bool) -> None:
         """Write the beat; a store that fails is no reason to stop: the next beat tries again."""
@@ -108,6 +117,14 @@ class Duty:
             _log.warning("%s: higher claims not looked for: %s", self.place, error)
             return False
         return True
+
+    def _has_passed(self) -> bool:
+        """Whether the beat just written lies beyond the time limit."""
+        try:
+            return self.deadline is not None and self.deadline.passed(f"{self.place}/beat-")
+        except EvergraftError as error:
+            _log.warning("%s: the time limit was not looked at: %s", self.place, error)
+            return False
 
     def _key(self, kind: str, number: int) -> str:
         return names.search_key(self.folder.search, f"{self.place}/{kind}-{number}.json")

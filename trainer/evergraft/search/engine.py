@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -32,6 +32,7 @@ from evergraft.graph.state import Graph, check_run
 from evergraft.names import RunKey
 from evergraft.search import closing, codec
 from evergraft.search.claims import Crew, Seen
+from evergraft.search.deadline import Deadline, Stop, time_is_up
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed, claim_beside, may_share
@@ -48,7 +49,7 @@ from evergraft.search.values import (
     View,
 )
 from evergraft.search.view import build_view, crash
-from evergraft.store import blobs, log
+from evergraft.store import blobs, log, parallel
 from evergraft.store.seam import Store
 
 OUTCOMES: Mapping[str, str] = MappingProxyType({"commit": "committed", "keep": "kept", "none": "none"})
@@ -227,6 +228,10 @@ class _Search:
     emit: Emit
     crew: Crew
     opened: tuple[TaskFacts, Mapping[str, Any]] | None = None
+    deadline: Deadline = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.deadline = Deadline(self.folder, self.spec.search_timeout_s)
 
     def check(self) -> None:
         """Check the data and the first plan of a search that nobody has opened yet; writes nothing."""
@@ -247,8 +252,9 @@ class _Search:
             check_plan(view, plan)
             if isinstance(plan, Finish):
                 return self._close(partial(self._conclude, view, plan))
-            results = self._generation(len(view.history), plan)
-            view = replace(view, history=(*view.history, GenerationRecord(plan=plan, results=results)))
+            results, stop = self._generation(len(view.history), plan)
+            record = GenerationRecord(plan=plan, results=results)
+            view = replace(view, history=(*view.history, record), stop=stop)
             if (reason := crash(view)) is not None:
                 return self._close(partial(closing.without_route, view, outcome="failed", reason=reason))
 
@@ -267,20 +273,29 @@ class _Search:
                 facts, manifest = self.trainer.open(stands)
         return facts, manifest
 
-    def _generation(self, generation: int, plan: Generation) -> tuple[SlotResult, ...]:
-        """Results of every slot of a generation: trained here, or by others."""
+    def _generation(self, generation: int, plan: Generation) -> tuple[tuple[SlotResult, ...], str | None]:
+        """Results of every slot of a generation, trained here or by others; fewer, with the reason, after a stop."""
         self.emit("generation", self._at(generation=generation, candidates=len(plan.candidates)))
         self._record_plan(generation, plan)
         places = [names.slot_place(generation, slot) for slot in range(len(plan.candidates))]
         results: dict[int, SlotResult] = {}
         while True:
             seen = self.crew.look(self.folder, names.slot_place(generation, 0)[:5])
-            for slot, place in enumerate(places):
-                if slot not in results and place in seen and seen[place].result:
-                    results[slot] = self._stored(SlotRef(generation, slot))
-            if len(results) == len(places):
-                return tuple(results[slot] for slot in range(len(places)))
+            there = [s for s, place in enumerate(places) if s not in results and place in seen and seen[place].result]
+            stored = parallel.each(self._stored, [SlotRef(generation, slot) for slot in there])
+            results |= dict(zip(there, stored, strict=True))
             missing = [place for slot, place in enumerate(places) if slot not in results]
+            is_late = bool(missing) and self.deadline.passed(names.slot_place(generation, 0)[:5])
+            at_work = is_late and self.crew.any_at_work(missing, seen)
+            stop = self._stop(generation, results, record=is_late and not at_work)
+            if stop is not None:
+                counted = [results.get(slot) or self._stored(SlotRef(generation, slot)) for slot in stop.slots]
+                return tuple(counted), stop.reason
+            if not missing:
+                return tuple(results[slot] for slot in range(len(places))), None
+            if at_work:
+                self.crew.wait()  # those at work end with what they have
+                continue
             claimed = self.crew.claim(self.folder, missing, seen)
             if claimed is None:
                 self.crew.wait()
@@ -290,6 +305,21 @@ class _Search:
                 for place in missing
             }
             results |= self._train(slots, claimed, seen)
+
+    def _stop(self, generation: int, results: Mapping[int, SlotResult], *, record: bool) -> Stop | None:
+        """The stop that ends the search in this generation, if one is recorded, or is to be now."""
+        if self.deadline.timeout_s is None:
+            return None
+        if record:
+            ours = time_is_up(self.deadline.timeout_s, generation=generation, slots=results)
+            stop = Stop.from_json(self.folder.put_stop(ours.to_json()))
+            self.emit("stopped", self._at(reason=stop.reason, results=len(stop.slots)))
+        else:
+            stands = self.folder.stop()
+            if stands is None:
+                return None
+            stop = Stop.from_json(stands)
+        return stop if stop.generation == generation else None
 
     def _record_plan(self, generation: int, plan: Generation) -> None:
         """Write the plan for replays; another worker's must be the same, or one of the two is not pure."""
@@ -320,8 +350,10 @@ class _Search:
                     continue
                 self.emit("slot", self._slot(ref, claim=claim, samples=plan.samples))
                 held[ref] = stack.enter_context(ExitStack())
-                hang_after_s = self.spec.search.hang_after_s
-                duty = held[ref].enter_context(self.crew.working(self.folder, place, claim, hang_after_s=hang_after_s))
+                working = self.crew.working(
+                    self.folder, place, claim, hang_after_s=self.spec.search.hang_after_s, deadline=self.deadline
+                )
+                duty = held[ref].enter_context(working)
                 group.append(Claimed(ref, plan, duty))
             for made in self.trainer.train(group) if group else ():
                 ref = SlotRef(made.generation, made.slot)
@@ -363,7 +395,7 @@ class _Search:
                 self.crew.wait()
                 continue
             try:
-                with self.crew.working(self.folder, *claimed, hang_after_s=None):
+                with self.crew.working(self.folder, *claimed):
                     return self.folder.put_final(make())
             except SupersededError:
                 continue

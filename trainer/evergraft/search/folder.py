@@ -40,6 +40,14 @@ class Folder:
         """Write ``data.json`` unless it exists; returns the one that stands."""
         return put_json_if_absent(self.store, names.search_key(self.search, "data.json"), dict(manifest))
 
+    def stop(self) -> dict[str, Any] | None:
+        """``stop.json``, None unless the search was stopped before its end."""
+        return get_json(self.store, names.search_key(self.search, "stop.json"), what="stop.json")
+
+    def put_stop(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        """Write ``stop.json`` unless it exists; returns the one that stands."""
+        return put_json_if_absent(self.store, names.search_key(self.search, "stop.json"), dict(value))
+
     def plan(self, generation: int) -> dict[str, Any] | None:
         """The recorded plan of a generation, None if it was never reached."""
         key = names.search_key(self.search, f"plan-{generation:04d}.json")

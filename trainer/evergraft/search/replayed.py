@@ -20,6 +20,7 @@ from evergraft.graph.commit import CloseSearch, Commit, PutRoute
 from evergraft.graph.route import Route, reading
 from evergraft.names import RunKey
 from evergraft.search import closing, codec
+from evergraft.search.deadline import Stop
 from evergraft.search.engine import OUTCOMES, Answers
 from evergraft.search.folder import Folder
 from evergraft.search.replay import Replay, difference, replay
@@ -86,6 +87,16 @@ class _Recorded:
     plans: Mapping[int, Any]
     results: tuple[SlotResult, ...]
     final: Mapping[str, Any] | None
+    stop: Stop | None
+
+    def counts(self, ref: SlotRef) -> bool:
+        """Whether the result of a slot counts: every one does, but after a stop."""
+        return self.stop is None or self.stop.counts(ref)
+
+    @property
+    def counted(self) -> list[SlotResult]:
+        """The results that count."""
+        return [result for result in self.results if self.counts(SlotRef(result.generation, result.slot))]
 
 
 def replay_search(store: Store, search: str) -> Replayed:
@@ -109,7 +120,7 @@ def replay_search(store: Store, search: str) -> Replayed:
             reference=Reference(parameters=info.reference_parameters, flops=info.reference_flops),
         )
         strategy = get_strategy(spec.search.strategy)
-        done = replay(view, strategy, recorded.results)
+        done = replay(view, strategy, recorded.counted, stop=recorded.stop.reason if recorded.stop else None)
         ends = {} if recorded.final is None else _ends(done, recorded.final, search)
         commit = _commit_of(store, search, base=base)
         found = [
@@ -165,7 +176,9 @@ def _read(folder: Folder) -> _Recorded:
     with reading(f"{start}plan"):
         raw = {number: plan["plan"] for number, plan in zip(generations, plans, strict=True) if plan is not None}
     there = tuple(result for result in results if result is not None)
-    return _Recorded(header=header, manifest=manifest, plans=raw, results=there, final=folder.final())
+    stopped = folder.stop()
+    stop = Stop.from_json(stopped) if stopped is not None else None
+    return _Recorded(header=header, manifest=manifest, plans=raw, results=there, final=folder.final(), stop=stop)
 
 
 def _check_strategy(header: Mapping[str, Any]) -> None:
@@ -215,8 +228,9 @@ def _result_differences(recorded: _Recorded, done: Replay) -> Iterator[str]:
         names.slot_place(generation, slot)
         for generation, plan in enumerate(done.generations)
         for slot in range(len(plan.candidates))
+        if recorded.counts(SlotRef(generation, slot))
     }
-    there = {names.slot_place(result.generation, result.slot): result for result in recorded.results}
+    there = {names.slot_place(result.generation, result.slot): result for result in recorded.counted}
     for place in sorted(there.keys() - planned):
         yield f"{place}/result.json: no plan asks for it"
     if recorded.final is None:

@@ -18,9 +18,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Operation:
-    """One finished call. `outcome` is ok, not_found, landed, lost, unknown or error."""
+    """One finished call. `area` is the key's first folder; `outcome` ok, not_found, landed, lost, unknown or error."""
 
     name: str
+    area: str
     outcome: str
     seconds: float
     sent: int = 0
@@ -41,44 +42,45 @@ class MeteredStore:
 
     def get(self, key: str) -> bytes:
         """The inner store's, told with the bytes received."""
-        return self._call("get", lambda: self.inner.get(key), received=len)
+        return self._call("get", key, lambda: self.inner.get(key), received=len)
 
     def put(self, key: str, data: bytes) -> None:
         """The inner store's, told with the bytes sent."""
-        self._call("put", lambda: self.inner.put(key, data), sent=len(data))
+        self._call("put", key, lambda: self.inner.put(key, data), sent=len(data))
 
     def put_if_absent(self, key: str, data: bytes) -> Created:
         """The inner store's, told with its outcome and the bytes sent."""
         return self._call(
-            "put_if_absent", lambda: self.inner.put_if_absent(key, data), sent=len(data), outcome=_outcome
+            "put_if_absent", key, lambda: self.inner.put_if_absent(key, data), sent=len(data), outcome=_outcome
         )
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """The inner store's; read to its end at once, so that its time can be told."""
-        yield from self._call("list", lambda: list(self.inner.list(prefix)))
+        yield from self._call("list", prefix, lambda: list(self.inner.list(prefix)))
 
     def delete(self, key: str) -> None:
         """The inner store's."""
-        self._call("delete", lambda: self.inner.delete(key))
+        self._call("delete", key, lambda: self.inner.delete(key))
 
     def _call(
         self,
         name: str,
+        key: str,
         act: Callable[[], T],
         *,
         sent: int = 0,
         received: Callable[[T], int] = lambda _: 0,
         outcome: Callable[[T], str] = lambda _: "ok",
     ) -> T:
-        began = time.perf_counter()
+        area, began = key.partition("/")[0], time.perf_counter()
         try:
             result = act()
         except EvergraftError as error:
             ended = "not_found" if isinstance(error, NotFoundError) else "error"
-            self.observe(Operation(name, ended, time.perf_counter() - began, sent=sent))
+            self.observe(Operation(name, area, ended, time.perf_counter() - began, sent=sent))
             raise
         seconds = time.perf_counter() - began
-        self.observe(Operation(name, outcome(result), seconds, sent=sent, received=received(result)))
+        self.observe(Operation(name, area, outcome(result), seconds, sent=sent, received=received(result)))
         return result
 
 

@@ -80,8 +80,10 @@ def init_graph(store: Store) -> None:
     log.init_graph(store, root=summary, modules=sizes, reference=(24, 48), author="test kit")
 
 
-def make_request(task: str, *, iteration: int = 1, visibility: str = "Public", **search: Any) -> Request:
-    """A run of a task; `search` sets fields of ResolvedSearch."""
+def make_request(
+    task: str, *, iteration: int = 1, visibility: str = "Public", timeout_s: float | None = None, **search: Any
+) -> Request:
+    """A run of a task; `timeout_s` limits its search, `search` sets fields of ResolvedSearch."""
     settings: dict[str, Any] = {"strategy": "finetune", "samples": 64, "batch_size": 8, "validations": 2, **search}
     spec = ResolvedTask(
         task=task,
@@ -90,7 +92,7 @@ def make_request(task: str, *, iteration: int = 1, visibility: str = "Public", *
         metric="Accuracy",
         dataset=ResolvedDataset(url="memory://data"),
         search=ResolvedSearch(**settings),
-        search_timeout_s=None,
+        search_timeout_s=timeout_s,
         after=(),
     )
     digest = canonical.digest(spec.to_json())

@@ -84,6 +84,7 @@ def main() -> int:
     parser.add_argument("--landed", action="store_true", help="die after the operation instead of before it")
     parser.add_argument("--beat", type=float, default=15.0, help="seconds between beats")
     parser.add_argument("--dead", type=float, default=60.0, help="seconds of silence after which a claim is dead")
+    parser.add_argument("--timeout", type=float, help="the search's time limit in seconds")
     parser.add_argument("--slow", type=float, default=0.0, help="seconds that each candidate takes")
     arguments = parser.parse_args()
     store = KillingStore(open_store(arguments.url), at=arguments.kill, landed=arguments.landed)
@@ -97,7 +98,12 @@ def main() -> int:
     outcome, _ = run_search(
         store,
         log.read_graph(store),
-        request=make_request(arguments.task, iteration=arguments.iteration, **json.loads(arguments.search)),
+        request=make_request(
+            arguments.task,
+            iteration=arguments.iteration,
+            timeout_s=arguments.timeout,
+            **json.loads(arguments.search),
+        ),
         make_trainer=lambda folder, spec: Trainer(folder, spec, trained=trained),
         emit=silent,
         crew=Crew(timing=Timing(beat_s=arguments.beat, dead_s=arguments.dead, first_poll_s=0.002, longest_poll_s=0.1)),
