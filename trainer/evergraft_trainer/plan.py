@@ -5,12 +5,14 @@ Called by the command line.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evergraft.api.load import load_documents
+from evergraft.api.load import Document, load_documents
+from evergraft.api.modulegraph import ModuleGraph
 from evergraft.api.resolve import resolve
 from evergraft.errors import NotAGraphError
 from evergraft.graph.state import Graph, TaskState
@@ -20,10 +22,11 @@ from evergraft.search.validate import check_plan
 from evergraft.search.values import CandidatePlan, Finish, Generation, Reference, TaskFacts
 from evergraft.search.view import build_view
 from evergraft.store import log
+from evergraft.store.memory import MemoryStore
 from evergraft.store.open import open_store
 from evergraft.store.seam import Store
 from evergraft_trainer.data.dataset import open_dataset
-from evergraft_trainer.run import Job, in_order, the_module_graph
+from evergraft_trainer.run import Job, in_order, open_graph, the_module_graph
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class TaskPlan:
 
 
 def plan_files(files: Sequence[Path], *, graph_url: str) -> list[TaskPlan]:
-    """Plan every task of the files against the graph's HEAD.
+    """Plan every task of the files against the graph's HEAD, or against a new graph from their ModuleGraph.
 
     Raises:
         SpecError, DataError, NotAGraphError: as `run` would.
@@ -75,20 +78,22 @@ def plan_files(files: Sequence[Path], *, graph_url: str) -> list[TaskPlan]:
     documents = load_documents(files)
     module_graph = the_module_graph(documents)
     store = open_store(graph_url)
-    graph = _head(store, has_document=module_graph is not None)
+    store, graph = _head(store, module_graph, documents)
     return [_plan(job, store, graph, module_graph) for job in in_order(documents)]
 
 
-def _head(store: Store, *, has_document: bool) -> Graph:
+def _head(store: Store, module_graph: ModuleGraph | None, documents: Sequence[Document]) -> tuple[Store, Graph]:
+    """The graph at HEAD; where there is none yet, the one that `run` would start, in memory."""
     try:
-        return log.read_graph(store)
-    except NotAGraphError as error:
-        if has_document:
-            raise NotAGraphError(f"{error}; run would initialise it from the ModuleGraph among these files") from None
-        raise
+        return store, log.read_graph(store)
+    except NotAGraphError:
+        if module_graph is None:
+            raise
+    memory = MemoryStore(f"plan {uuid.uuid4().hex}")
+    return memory, open_graph(memory, module_graph, documents)
 
 
-def _plan(job: Job, store: Store, graph: Graph, module_graph: Any) -> TaskPlan:
+def _plan(job: Job, store: Store, graph: Graph, module_graph: ModuleGraph | None) -> TaskPlan:
     resolution = resolve(job.task, graph=module_graph, base=job.document.path.parent)
     spec = resolution.task
     data = open_dataset(spec.dataset)

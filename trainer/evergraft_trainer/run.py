@@ -206,9 +206,8 @@ class _Stream:
         rows: dict[str, Row] = {}
         for turn in range(1, passes + 1):
             for job in jobs:
-                failed = next((task for task in job.after if task in rows and rows[task].exit_code), None)
-                if failed is not None:
-                    reason = f"not started: {failed}, which it comes after, failed"
+                reason = self._blocked(job, rows, graph)
+                if reason is not None:
                     rows[job.id] = Row(job.id, outcome="skipped", reason=reason, seconds=0.0, exit_code=64)
                 elif job.id not in rows or not rows[job.id].exit_code:
                     rows[job.id], graph = self._task(job, graph, turn=turn)
@@ -217,19 +216,32 @@ class _Stream:
                 self.emit("done", fields)
         return Report(rows=tuple(rows[job.id] for job in jobs))
 
+    def _blocked(self, job: Job, rows: Mapping[str, Row], graph: Graph) -> str | None:
+        """Why a task cannot start: one that it comes after failed, or is neither here nor in the graph."""
+        for task in job.after:
+            state = graph.task(task)
+            if task in rows and rows[task].exit_code:
+                return f"not started: {task}, which it comes after, failed"
+            if task not in rows and (state is None or state.route is None):
+                return f"not started: {task}, which it comes after, has no route in this graph; run it first"
+        return None
+
     def _task(self, job: Job, graph: Graph, *, turn: int) -> tuple[Row, Graph]:
         """One task's searches of one pass."""
         began = time.monotonic()
         try:
             for request in requests(job, self.module_graph, turn=turn):
                 outcome, graph = self._search(log.refresh(self.store, graph), request)
+            known = facts(self.store, outcome)
         except StoppedError:
             raise
         except EvergraftError as error:
             seconds = time.monotonic() - began
             return Row(job.id, outcome="error", reason=str(error), seconds=seconds, exit_code=error.exit_code), graph
-        seconds, code = time.monotonic() - began, 1 if outcome.kind == "failed" else 0
-        return Row(job.id, outcome.kind, outcome.reason, seconds, facts(self.store, outcome), exit_code=code), graph
+        state = graph.task(job.id)
+        code = 1 if state is not None and state.outcome == "failed" else 0
+        seconds = time.monotonic() - began
+        return Row(job.id, outcome.kind, outcome.reason, seconds, known, exit_code=code), graph
 
     def _search(self, graph: Graph, request: Request) -> tuple[Outcome, Graph]:
         search = request.spec.search

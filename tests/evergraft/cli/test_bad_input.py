@@ -15,7 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from evergraft.store import files
+from evergraft.api.load import load_documents
+from evergraft.api.resolve import task_hash
+from evergraft.api.task import Task
+from evergraft.graph.commit import CloseSearch
+from evergraft.names import RunKey
+from evergraft.store import files, log
+from evergraft.store.open import open_store
 from evergraft_trainer.testing.commands import Answer, Run, contents, task_file
 from evergraft_trainer.testing.datasets import DatasetMaker
 
@@ -282,6 +288,22 @@ def test_a_damaged_document_of_an_open_search_is_one_error(
     answer = run("run", task_file(tmp_path, images), "--graph", graph)
     assert answer.code in (64, 65), answer.err
     assert "default/pets: error" in answer.err
+
+
+def test_a_task_after_one_that_is_nowhere(run: Run, graph: Path, images: Path, tmp_path: Path) -> None:
+    path = task_file(tmp_path, images)
+    path.write_text(path.read_text().replace("spec:", "spec:\n  after: [a/first]"))
+    refused(run("run", path, "--graph", graph), 64, "default/pets", "a/first", "run it first")
+
+
+def test_a_search_that_failed_before_is_no_success_now(run: Run, graph: Path, images: Path, tmp_path: Path) -> None:
+    path = task_file(tmp_path, images)
+    (document,) = load_documents([path])
+    assert isinstance(document.value, Task)
+    closed = CloseSearch("default/pets", RunKey(1, 1), "0" * 32, task_hash(document.value), outcome="failed")
+    store = open_store(str(graph))
+    log.commit(store, log.read_graph(store), actions=(closed,), base=0, author="test", search="0" * 32)
+    refused(run("run", path, "--graph", graph), 1, "(failed)", "raise spec.iteration to 2")
 
 
 def test_root_weights_that_are_a_folder(run: Run, images: Path, tmp_path: Path) -> None:

@@ -48,6 +48,9 @@ def test_run_initialises_an_empty_url_from_the_module_graph_among_its_files(
         + "---\napiVersion: evergraft.dev/v1alpha1\nkind: ModuleGraph\nmetadata: {name: default}\n"
         + f"spec: {{root: {root}, taskDefaults: {{search: {{seed: 7}}}}}}\n"
     )
+    (before,) = as_json(run, "plan", path, "--graph", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    assert "from root" in before["firstGeneration"][0]
     (row,) = as_json(run, "run", path, "--graph", tmp_path / "new")
     assert row["outcome"] == "committed"
     (plan,) = as_json(run, "plan", path, "--graph", tmp_path / "new")

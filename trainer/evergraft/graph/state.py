@@ -236,8 +236,10 @@ def check_run(graph: Graph, task: str, run: RunKey) -> None:
         raise RouteRemovedError(
             f"{task}: RouteRemoved: its route was removed; set iteration to {state.run.iteration + 1}"
         )
+    again = f"; raise spec.iteration to {state.run.iteration + 1} to try again"
     raise AlreadyCommittedError(
         f"{task}: AlreadyCommitted: version {state.version} closed run {state.run} ({state.outcome})"
+        + (again if state.outcome in ("none", "failed") else "")
     )
 
 
