@@ -61,25 +61,11 @@ def share_frozen(model: RouteModel, shared: MutableMapping[Hashable, RouteLayer]
             model.layers[place] = shared.setdefault(key_of(layer), layer)
 
 
-@dataclass
-class Cap:
-    """Bytes that may still be used for kept activations."""
-
-    left: int
-
-    def take(self, size: int) -> bool:
-        """Use `size` bytes if there are as many."""
-        if size > self.left:
-            return False
-        self.left -= size
-        return True
-
-
 class Prefixes:
     """The prefixes of some candidates on one stream of batches of one shape."""
 
-    def __init__(self, models: Sequence[RouteModel], *, device: Device, precision: str, cap: Cap) -> None:
-        self._device, self._precision, self._cap = device, precision, cap
+    def __init__(self, models: Sequence[RouteModel], *, device: Device, precision: str, cap_bytes: int) -> None:
+        self._device, self._precision, self._left_bytes = device, precision, cap_bytes
         self._root = Node()
         self._ends = {model: self._add(model) for model in models}
         self._training: dict[Node, Rows] = {}
@@ -116,7 +102,7 @@ class Prefixes:
                 pulse()
                 memo: dict[Node, Tensor] = {}
                 if number == 0:
-                    self._choose(batch.images, len(split))
+                    self._choose(batch.images, len(split), memo)
                 for end, rows in self._training.items():
                     rows.put(number * batch_size, self._activation(end, batch.images, memo))
                 if not self._training:
@@ -156,7 +142,9 @@ class Prefixes:
                     if end in self._validation:
                         continue
                     memo[end] = self._activation(end, batch, memo)
-                    if number == 0 and keep and self._takes(padded, memo[end], end):
+                    size = size_of(padded, memo[end])
+                    if number == 0 and keep and self._may_take(size, memo[end], end):
+                        self._left_bytes -= size
                         fresh[end] = Rows(padded, memo[end])
                     if end in fresh:
                         fresh[end].put(start, memo[end])
@@ -193,17 +181,18 @@ class Prefixes:
                     memo[step] = x
         return x
 
-    def _choose(self, images: Tensor, count: int) -> None:
+    def _choose(self, images: Tensor, count: int, memo: dict[Node, Tensor]) -> None:
         """Decide which ends to keep: those that spare most layers first, if rows do not depend on their batch."""
-        memo: dict[Node, Tensor] = {}
         ends = sorted(set(self._ends.values()), key=lambda end: -end.ends * end.depth)
         for end in ends:
             like = self._activation(end, images, memo)
-            if end.depth and self._rows_stand_alone(end, images, like) and self._takes(count, like, end):
+            size = size_of(count, like)
+            if self._may_take(size, like, end) and self._rows_stand_alone(end, images, like):
+                self._left_bytes -= size
                 self._training[end] = Rows(count, like)
 
-    def _takes(self, count: int, like: Tensor, end: Node) -> bool:
-        return end.depth > 0 and may_be_kept(like) and self._cap.take(size_of(count, like))
+    def _may_take(self, size: int, like: Tensor, end: Node) -> bool:
+        return end.depth > 0 and size <= self._left_bytes and may_be_kept(like)
 
     def _rows_stand_alone(self, end: Node, images: Tensor, known: Tensor) -> bool:
         """Whether a row is the same bits in another place, in other company, and in every place of a batch."""

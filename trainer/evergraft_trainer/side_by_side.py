@@ -25,7 +25,7 @@ from evergraft_trainer.device import free_memory, is_memory_exhausted
 from evergraft_trainer.nn.assemble import RouteModel
 from evergraft_trainer.nn.route_layer import RouteLayer
 from evergraft_trainer.parents import Parent, read_parent
-from evergraft_trainer.prefix import Cap, Prefixes
+from evergraft_trainer.prefix import Prefixes
 from evergraft_trainer.stream import Stream
 
 if TYPE_CHECKING:
@@ -82,8 +82,10 @@ class Cohort:
         """Train to the end; yields results."""
         try:
             self._build()
-            self._share(self._cap())
-            self._keep_training()
+            cap_bytes = self._cap()
+            self._share(cap_bytes)
+            if cap_bytes:
+                self._keep_training()
             for candidate in list(self.active):
                 yield from self._turn(candidate, begin=True)
             while self.active:
@@ -104,12 +106,12 @@ class Cohort:
         free = free_memory()
         return self.trainer.prefix_bytes if free is None else min(self.trainer.prefix_bytes, free // 4)
 
-    def _share(self, cap: int) -> None:
+    def _share(self, cap_bytes: int) -> None:
         self.prefixes = Prefixes(
             [candidate.model for candidate in self.active],
             device=self.trainer.device,
             precision=self.trainer.spec.search.precision,
-            cap=Cap(cap),
+            cap_bytes=cap_bytes,
         )
         self.stream.set_pixels(wanted=True)
 
@@ -138,9 +140,11 @@ class Cohort:
         """Who goes next: all that are to be validated, with their outputs computed together, else those behind."""
         validating = [candidate for candidate in self.active if candidate.pause.validates]
         if validating:
+            evaluated = False
             with self._memory(None):
                 self._evaluate(validating)
-            return [candidate for candidate in validating if candidate in self.active]
+                evaluated = True
+            return [candidate for candidate in validating if evaluated and candidate in self.active]
         self._pulse()
         behind = min((candidate.position for candidate in self.active), default=0)
         return [candidate for candidate in self.active if candidate.position == behind]

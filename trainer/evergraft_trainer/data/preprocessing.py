@@ -78,7 +78,9 @@ def stack(images: list[NDArray[np.uint8]], preprocessing: Preprocessing) -> torc
     first = images[0].shape
     if first[:2] == (size, size) and all(image.shape == first for image in images):
         batch = to_channels(np.stack(images), channels)
-        return torch.from_numpy(batch).permute(0, 3, 1, 2).expand(-1, channels, -1, -1).contiguous()
+        pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).expand(-1, channels, -1, -1).contiguous()
+        # One channel is contiguous in any order; only plain strides keep convolutions from choosing other kernels.
+        return pixels.view(-1).view(len(images), channels, size, size)
     out = torch.empty((len(images), channels, size, size), dtype=torch.uint8)
     for row, image in zip(out, images, strict=True):
         row.copy_(resize(to_tensor(image, channels), size))
