@@ -202,11 +202,11 @@ def test_disk_full_then_run_again(
     left = iter(range(writes))
     real = files._write
 
-    def write(path: Path, data: bytes) -> None:
+    def write(path: Path, data: bytes, **how: bool) -> None:
         if next(left, None) is None:
             path.write_bytes(data[: len(data) // 2])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(path, data)
+        real(path, data, **how)
 
     with monkeypatch.context() as patched:
         patched.setattr(files, "_write", write)
