@@ -22,6 +22,8 @@ from pathlib import Path
 START_TIMEOUT_S = 60.0
 BUCKET = "evergraft-test"
 S3_KEY, S3_SECRET = "test-key", "test-secret"
+S3_STRANGERS = ("evergraft-worker", "evergraft-gc")
+"""More identities of the S3 service, who may do what a bucket's policy says; key and secret are ``<name>-key`` …"""
 
 
 class ServerMissingError(Exception):
@@ -84,7 +86,11 @@ def s3_server(folder: Path) -> Iterator[ObjectServer]:
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
     config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": [identity]}))
+    strangers = [
+        {"name": name, "credentials": [{"accessKey": f"{name}-key", "secretKey": f"{name}-secret"}], "actions": []}
+        for name in S3_STRANGERS
+    ]
+    config.write_text(json.dumps({"identities": [identity, *strangers]}))
     (folder / "data").mkdir()
     names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
     ports = dict(zip(names, _free_ports(len(names)), strict=True))
