@@ -113,7 +113,7 @@ def test_the_largest_status_fits_8_kib() -> None:
         **TASK,
         "waiting": "w" * 512,
         "conditions": [{**condition, "type": entry["type"]} for entry in TASK["conditions"]],
-        "failures": {f"ReasonNumber{number}": 2**63 - 1 for number in range(32)},
+        "failures": {f"ReasonNumber{number}": 2**53 - 1 for number in range(32)},
         "search": {**TASK["search"], "image": "i" * 512},
         "workers": {**TASK["workers"], "selector": "s" * 512},
     }

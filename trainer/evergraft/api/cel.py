@@ -102,6 +102,11 @@ WEIGHTS_URL = _matches(
 )
 CLAIM_PATH = Rule("!self.matches('(^|/)[.][.](/|$)')", "a path inside the volume has no ..")
 
+SPLIT = Rule(
+    "!self.contains('[') || [self.replace('%', '').replace(']', '').split('[')[1].split(':')"
+    ".map(n, n == '' ? -1 : int(n))].exists(b, b[1] == -1 ? b[0] < 100 : b[0] < b[1] && b[1] > 0 && b[1] <= 100)",
+    "an empty part; the percentages must grow and end by 100",
+)
 FRACTION = Rule("double(self) <= 1.0", "must be at least 0 and at most 1")
 PROBABILITY = Rule("double(self) < 1.0", "must be at least 0 and below 1")
 DECAY = Rule("double(self) > 0.0 && double(self) <= 1.0", "must be above 0 and at most 1")
@@ -139,6 +144,9 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "Dataset": PLACE,
     "Dataset.url": (URL,),
     "Dataset.maxBadFraction": (FRACTION,),
+    "Splits.train": (SPLIT,),
+    "Splits.validation": (SPLIT,),
+    "Splits.test": (SPLIT,),
     "Store": (*PLACE, _kept("url"), _kept("persistentVolumeClaim")),
     "Store.url": (URL,),
     "PersistentVolumeClaim.path": (CLAIM_PATH,),

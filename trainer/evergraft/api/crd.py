@@ -1,11 +1,13 @@
 """The CustomResourceDefinitions of Task and ModuleGraph, rendered from the models.
 
-``python -m evergraft.api.crd [FOLDER]`` writes them, as `make manifests` does; a test holds the files equal to this
-rendering. They change by addition only: what a cluster stores must stay valid.
+``python -m evergraft.api.crd [--narrow] [FOLDER]`` writes them, as `make manifests` does; a test holds the files equal
+to this rendering. They change by addition only, since what a cluster stores must stay valid: a rendering that takes
+less than the files do is refused, unless `--narrow` says that no release has them yet.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import yaml
 from pydantic import BaseModel
 
 from evergraft.api.cel import RULES
+from evergraft.api.evolution import narrowings
 from evergraft.api.modulegraph import ModuleGraph, ModuleGraphSpec
 from evergraft.api.schema import Schema, structural
 from evergraft.api.status import ModuleGraphStatus, TaskStatus
@@ -177,9 +180,31 @@ def manifests() -> Mapping[str, str]:
     return {f"{kind.plural}.{GROUP}.yaml": manifest(kind) for kind in KINDS}
 
 
+def narrowed(folder: Path) -> tuple[str, ...]:
+    """What the rendering no longer takes that the files in `folder` do."""
+    found: list[str] = []
+    for kind in KINDS:
+        path = folder / f"{kind.plural}.{GROUP}.yaml"
+        if path.exists():
+            old = yaml.safe_load(path.read_text(encoding="utf-8"))["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+            found += [f"{kind.name} {words}" for words in narrowings(old, schema(kind))]
+    return tuple(found)
+
+
 def main(arguments: Sequence[str]) -> None:
-    """Write the files into the folder named first, by default that of this repository, from its root."""
-    folder = Path(arguments[0]) if arguments else FOLDER
+    """Write the files into a folder, by default that of this repository, from its root.
+
+    Raises:
+        SystemExit: the rendering takes less than the files in the folder do, or an argument is wrong.
+    """
+    parser = argparse.ArgumentParser(prog="python -m evergraft.api.crd")
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
+    parser.add_argument("--narrow", action="store_true", help="the files were never released: let them take less")
+    options = parser.parse_args(arguments)
+    folder: Path = options.folder
+    found = () if options.narrow else narrowed(folder)
+    if found:
+        raise SystemExit("\n".join(["CRDs change by addition only (--narrow if never released):", *found]))
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in manifests().items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -102,7 +102,7 @@ class ModuleGraph(Part):
     spec: ModuleGraphSpec
     """What is asked for."""
     status: Any = Field(default=None, exclude=True)
-    """Written by the operator; passed over here."""
+    """Written by the operator, a ModuleGraphStatus; passed over here."""
 
     @property
     def namespace(self) -> str:

@@ -19,7 +19,8 @@ Phase = Literal[
     "Pending", "Queued", "Starting", "Training", "Committing", "Succeeded", "Failed", "Suspended", "Deleting"
 ]
 
-Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
+"""At most what a JSON number holds exactly; an API server reads bounds as such."""
 Text = Annotated[str, Field(max_length=253)]
 Decimal = Annotated[str, Field(pattern=DECIMAL, max_length=32)]
 Time = Annotated[

@@ -85,7 +85,7 @@ class Task(Part):
     spec: TaskSpec
     """What is asked for."""
     status: Any = Field(default=None, exclude=True)
-    """Written by the operator; passed over here."""
+    """Written by the operator, a TaskStatus; passed over here."""
 
     @property
     def namespace(self) -> str:
