@@ -44,6 +44,10 @@ class Device:
             return torch.autocast(self.kind, dtype=torch.bfloat16)
         raise UserError(f"search.precision: {precision!r} is unknown; allowed: Float32, BFloat16")
 
+    def inference(self) -> AbstractContextManager[Any]:
+        """The context of a forward pass without gradients; xla cannot hold inference tensors."""
+        return torch.no_grad() if self.kind == "xla" else torch.inference_mode()
+
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Step the optimiser and, on xla, cut the graph here."""
         optimizer.step()

@@ -29,7 +29,7 @@ def logits_of(
     The last batch is padded, so that every pass has the same shape and a sample's bits do not depend on N.
     """
     model.eval()
-    with torch.inference_mode(), device.autocast(precision):
+    with device.inference(), device.autocast(precision):
         rows = [
             model(device.put(batch.images)).float()[: batch.count].cpu()
             for batch in eval_batches(split, batch_size=batch_size, preprocessing=preprocessing)

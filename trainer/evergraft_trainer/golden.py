@@ -119,7 +119,7 @@ def compare_logits(expected: NDArray[np.float32], got: NDArray[np.float32]) -> C
 
 def _answer(model: RouteModel, images: torch.Tensor, *, device: Device) -> NDArray[np.float32]:
     model.eval()
-    with torch.inference_mode():
+    with device.inference():
         answers: NDArray[np.float32] = model(device.put(images)).float().cpu().contiguous().numpy()
     return answers
 

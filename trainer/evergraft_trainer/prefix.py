@@ -132,7 +132,7 @@ class Prefixes:
         fresh: dict[Node, Rows] = {}
         for model in models:
             model.eval()
-        with torch.inference_mode(), self._device.autocast(self._precision):
+        with self._device.inference(), self._device.autocast(self._precision):
             for number, batch in enumerate(images):
                 pulse()
                 start = number * batch_size
