@@ -313,9 +313,14 @@ def test_root_weights_that_are_a_folder(run: Run, images: Path, tmp_path: Path) 
 
 
 def test_a_version_below_zero(run: Run, graph: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         run("graph", "show", graph, "--version", "-1")
+    assert ended.value.code == 64
     assert "is no version" in capsys.readouterr().err
+
+
+def test_a_share_of_unreadable_samples_that_is_none(run: Run, images: Path) -> None:
+    refused(run("data", "check", images, "--max-bad-fraction", "7"), 64, "--max-bad-fraction 7", "from 0 to 1")
 
 
 def test_an_export_without_a_file_name(run: Run, graph: Path, images: Path, tmp_path: Path) -> None:

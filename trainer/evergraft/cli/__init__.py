@@ -10,10 +10,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import evergraft
 from evergraft.cli import data, explain, export, graph, plan, predict, replay, run, worker
-from evergraft.errors import EvergraftError
+from evergraft.errors import EvergraftError, UserError
 
 COMMANDS = (run, plan, predict, explain, export, worker, replay, data, graph)
 
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.run is None:
         args.parser.print_help()
-        return 64
+        return UserError.exit_code
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -41,9 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse's, with the exit code that every other mistake of a user has; its subparsers are of this class too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments, and end."""
+        self.print_usage(sys.stderr)
+        self.exit(UserError.exit_code, f"{self.prog}: {message}\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line, with every command and flag."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="evergraft",
         description="Train tasks one after another into one growing graph; nothing learned is ever changed.",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from evergraft.cli.arguments import Subparsers, command, print_json, print_table
+from evergraft.errors import UserError
 
 
 def add(commands: Subparsers) -> None:
@@ -33,6 +34,8 @@ def run_check(args: argparse.Namespace) -> int:
     from evergraft.api.resolved import ResolvedDataset
     from evergraft_trainer.data.check import check
 
+    if not 0 <= args.max_bad_fraction <= 1:
+        raise UserError(f"--max-bad-fraction {args.max_bad_fraction}: expected a number from 0 to 1")
     spec = ResolvedDataset(
         url=located(args.url, base=Path.cwd()),
         format=args.format,
