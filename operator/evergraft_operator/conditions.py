@@ -89,9 +89,9 @@ def phase(conditions: Mapping[str, Condition], *, deleting: bool) -> str:
     for kind, word in (("Suspended", "Suspended"), ("Stalled", "Failed")):
         if holds(kind):
             return word
-    if not holds("Accepted"):
+    if not holds("Reconciling") and holds("Ready"):
+        return "Succeeded"  # Also without its graph: what is committed is committed.
+    if not holds("Accepted") or not holds("Reconciling"):
         return "Pending"
-    if not holds("Reconciling"):
-        return "Succeeded" if holds("Ready") else "Pending"
     reason = conditions["Reconciling"].reason
     return reason if reason in ("Queued", "Starting", "Training", "Committing") else "Pending"

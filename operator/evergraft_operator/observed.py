@@ -66,7 +66,9 @@ class Thing:
 
 @dataclass(frozen=True)
 class Job:
-    """A Job of ours. Of a worker Job, `run` and `attempt` say what it is for; `before` is what failed before it."""
+    """A Job of ours. Of a worker Job, `run` and `attempt` say what it is for; `before` is what failed, and `spent` what
+    accelerator seconds were spent, before it.
+    """
 
     name: str
     namespace: str
@@ -79,6 +81,7 @@ class Job:
     question: Any = None
     image: str = ""
     before: Mapping[str, int] = field(default_factory=dict)
+    spent: Mapping[str, int] = field(default_factory=dict)
     queue: str = ""
     suspended: bool = False
     parallelism: int = 0
@@ -116,9 +119,7 @@ class Job:
             (conditions[k] for k in ("Complete", "SuccessCriteriaMet") if k in conditions), {}
         )
         failed: Mapping[str, Any] = next((conditions[k] for k in ("Failed", "FailureTarget") if k in conditions), {})
-        containers = list(reading.objects(spec, "template", at_most=1)) or list(
-            reading.objects(reading.mapping(spec, "template", "spec"), "containers", at_most=1)
-        )
+        containers = list(reading.objects(spec, "template", "spec", "containers", at_most=1))
         attempt = reading.text(tags.get(labels.ATTEMPT), 12)
         return cls(
             name=reading.text(meta.get("name")),
@@ -132,6 +133,7 @@ class Job:
             question=reading.json_object(notes.get(labels.QUESTION), max_bytes=64 * 1024),
             image=reading.text(containers[0].get("image"), 1200) if containers else "",
             before=counts(reading.json_object(notes.get(labels.FAILURES), max_bytes=4096)),
+            spent=counts(reading.json_object(notes.get(labels.SECONDS), max_bytes=4096)),
             queue=reading.text(tags.get(labels.QUEUE)),
             suspended=spec.get("suspend") is True,
             parallelism=reading.whole(spec.get("parallelism")) or 0,

@@ -17,7 +17,7 @@ Moment = datetime.datetime
 """A time with zone UTC, whole seconds."""
 
 MAX_WHOLE = 2**63 - 1
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -84,10 +84,10 @@ def moment(value: Any) -> Moment | None:
         return None
     try:
         found = datetime.datetime.fromisoformat(value)
-        found = found.astimezone(datetime.UTC).replace(microsecond=0) if found.tzinfo else _EPOCH
+        found = found.astimezone(datetime.UTC).replace(microsecond=0) if found.tzinfo else EPOCH
     except (ValueError, OverflowError):
         return None
-    return found if found > _EPOCH else None
+    return found if found > EPOCH else None
 
 
 def written(time: Moment) -> str:

@@ -1,0 +1,308 @@
+"""Reconcile a ModuleGraph: `reconcile_graph(observed, now) -> Plan`. Pure, like its sibling for Tasks.
+
+All a graph needs of its store is done by stewards, one at a time: start or adopt it, read HEAD for Tasks that ask,
+remove routes, collect garbage and verify on schedule. The store itself is never deleted. Called for every
+ModuleGraph key of the operator's queue.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from evergraft.api.modulegraph import Maintenance, ModuleGraph, Store
+from evergraft_operator import admission, conditions, cron, reading, stewards
+from evergraft_operator.conditions import Condition
+from evergraft_operator.events import Event
+from evergraft_operator.observed import Job, Pod, Thing
+from evergraft_operator.plan import Deletion, Fields, Plan
+from evergraft_operator.reading import Moment, seconds_between
+from evergraft_operator.report import Totals
+from evergraft_operator.settings import Settings
+from evergraft_operator.stewards import Answer, Errand, Question, Removal
+
+RETRY_S = 300.0
+"""How long a steward that failed stays for its log before the next one takes its name."""
+MAX_LEAP = 1000
+"""How many versions a worker may claim the graph to be ahead of what is known: it is not trusted."""
+_INTERVALS = {"Daily": 1, "Weekly": 7, "Monthly": 30}
+
+
+@dataclass(frozen=True)
+class GraphObserved:
+    """Everything one reconcile of a ModuleGraph decides by.
+
+    `rivals` are all other ModuleGraphs; `questions` and `removals` stand in the newest plans of its Tasks; `totals`
+    are what workers' final reports say of it.
+    """
+
+    graph: Thing
+    settings: Settings = field(default_factory=Settings)
+    rivals: tuple[Thing, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    questions: tuple[Question, ...] = ()
+    removals: tuple[Removal, ...] = ()
+    totals: tuple[Totals, ...] = ()
+
+
+@dataclass(frozen=True)
+class GraphStatus:
+    """A ModuleGraph's status: read with suspicion, written whole."""
+
+    graph: str | None = None
+    totals: Totals | None = None
+    verified: Moment | None = None
+    collected: Moment | None = None
+
+
+def read_status(value: object) -> GraphStatus:
+    """Parse a status."""
+    fields = reading.mapping(value)
+    return GraphStatus(
+        graph=reading.text_or_none(fields.get("graphID"), 64),
+        totals=stewards.report.totals(fields),
+        verified=reading.moment(fields.get("lastVerifyTime")),
+        collected=reading.moment(fields.get("lastCollectionTime")),
+    )
+
+
+def reconcile_graph(observed: GraphObserved, now: Moment) -> Plan:
+    """What to do about a ModuleGraph, and its whole status if that changes. Never raises."""
+    thing = observed.graph
+    if thing.deleting is not None:
+        return Plan()
+    spec, wrong = admission.read_graph(thing)
+    refusal = ("InvalidSpec", wrong) if spec is None else _taken(thing, spec, observed.rivals)
+    before = conditions.read(thing.status)
+    status = _learn(read_status(thing.status), observed)
+    errand = None if spec is None or refusal is not None else _errand(spec, status, observed, now)
+    act = _send(observed, spec, errand, now) if spec is not None else Plan()
+    wanted = list(_conditions(observed, status, refusal, before, errand))
+    fields = _fields(status, conditions.settle(before, wanted, generation=thing.generation, now=now), thing.generation)
+    changed = fields != dict(thing.status)
+    due = _next_due(spec, status, thing, now) if spec is not None and refusal is None else None
+    waits = [time for time in (act.requeue_s, due) if time is not None]
+    return Plan(
+        create=act.create,
+        delete=act.delete,
+        status=fields if changed else None,
+        events=tuple(_events(before, fields)) if changed else (),
+        requeue_s=max(1.0, min(waits)) if waits else None,
+    )
+
+
+def store_key(thing: Thing, store: Store) -> tuple[str, ...]:
+    """What two ModuleGraphs with one store have in common."""
+    claim = store.persistent_volume_claim
+    if claim is not None:
+        return ("claim", thing.namespace, claim.claim_name, (claim.path or "").strip("/"))
+    return ("url", (store.url or "").rstrip("/"), (store.endpoint or "").rstrip("/"))
+
+
+def _taken(thing: Thing, spec: ModuleGraph, rivals: Iterable[Thing]) -> tuple[str, str] | None:
+    """The older ModuleGraph that has this one's store, None if there is none."""
+    assert spec.spec.store is not None  # Admission has seen to it.
+    mine = store_key(thing, spec.spec.store)
+    for rival in sorted(rivals, key=lambda rival: rival.age_key):
+        other, _ = admission.read_graph(rival) if rival.age_key < thing.age_key else (None, "")
+        if other is not None and other.spec.store is not None and store_key(rival, other.spec.store) == mine:
+            told = f"the store belongs to the older ModuleGraph {rival.namespace}/{rival.name}; use that one"
+            return "StoreTaken", told
+    return None
+
+
+def _answers(observed: GraphObserved) -> Iterator[tuple[Job, Answer]]:
+    """Finished stewards, oldest first."""
+    done = sorted((job for job in observed.jobs if job.finished), key=lambda job: (str(job.ended), job.name))
+    for job in done:
+        found = stewards.answer(job, observed.pods)
+        if found is not None:
+            yield job, found
+
+
+def _learn(status: GraphStatus, observed: GraphObserved) -> GraphStatus:
+    """The status with what stewards and workers have told since."""
+    graph, totals, verified, collected = status.graph, status.totals, status.verified, status.collected
+    for job, found in _answers(observed):
+        over = job.ended or job.created
+        checked = job.duty == "verify" and (found.ok or job.failure == "PodFailurePolicy")
+        fresh = (checked and _later(over, verified)) or (job.duty == "collect" and found.ok and _later(over, collected))
+        if found.ok:
+            graph = graph or (found.graph if job.duty == "init" else None)
+            totals = _newer(totals, found.totals, trusted=fresh)
+        if fresh and job.duty == "verify":
+            verified = over
+        if fresh and job.duty == "collect":
+            collected = over
+    for told in observed.totals:
+        if totals is not None and told.version - totals.version <= MAX_LEAP:
+            totals = _newer(totals, told, trusted=False)
+    return GraphStatus(graph=graph, totals=totals, verified=verified, collected=collected)
+
+
+def _later(time: Moment | None, than: Moment | None) -> bool:
+    return time is not None and (than is None or time > than)
+
+
+def _newer(known: Totals | None, told: Totals | None, *, trusted: bool) -> Totals | None:
+    """What is told if it is newer, or fresh from who has seen everything; figures it leaves out stay as they were."""
+    if told is None or (known is not None and told.version <= known.version and not trusted):
+        return known
+    if known is None:
+        return told
+    names = ("tasks", "modules", "parameters", "bytes")
+    kept = {name: getattr(known if getattr(told, name) is None else told, name) for name in names}
+    return Totals(version=told.version, **kept)
+
+
+def _errand(spec: ModuleGraph, status: GraphStatus, observed: GraphObserved, now: Moment) -> Errand | None:
+    """What the next steward is to do, None if there is nothing."""
+    if status.graph is None:
+        return stewards.init_errand(spec)
+    removed = {fact.uid for job in observed.jobs if (fact := stewards.removal_fact(job, observed.pods)) and fact.done}
+    if removals := sorted((item for item in observed.removals if item.uid not in removed), key=lambda item: item.uid):
+        return stewards.remove_errand(removals[0])
+    if questions := _open_questions(observed):
+        return stewards.heads_errand(questions)
+    maintenance = spec.spec.maintenance or Maintenance()
+    start = observed.graph.created or now
+    due = _collection_due(maintenance, status.collected or start)
+    if due is not None and due <= now:
+        return stewards.collect_errand(spec, due=reading.written(due))
+    due = _verification_due(maintenance, status.verified or start)
+    if due is not None and due <= now:
+        return stewards.verify_errand(due=reading.written(due))
+    return None
+
+
+def _open_questions(observed: GraphObserved) -> list[Question]:
+    """The questions that no steward has answered yet, in a lasting order."""
+    facts = [fact for job in observed.jobs for fact in stewards.head_facts(job, observed.pods)]
+    answered = {(fact.uid, fact.run, fact.attempt) for fact in facts}
+    unanswered = (item for item in observed.questions if (item.uid, item.run, item.attempt) not in answered)
+    return sorted(unanswered, key=lambda item: (item.uid, str(item.run), item.attempt))
+
+
+def _collection_due(maintenance: Maintenance, last: Moment) -> Moment | None:
+    if maintenance.schedule is None:
+        return None
+    try:
+        return cron.parse(maintenance.schedule).next_after(last)
+    except ValueError:
+        return None  # The conditions tell.
+
+
+def _verification_due(maintenance: Maintenance, last: Moment) -> Moment | None:
+    days = _INTERVALS.get(maintenance.verify or "Never")
+    return None if days is None else last + datetime.timedelta(days=days)
+
+
+def _next_due(spec: ModuleGraph, status: GraphStatus, thing: Thing, now: Moment) -> float | None:
+    """Seconds until maintenance is due, None if it is overdue or there is none."""
+    maintenance, start = spec.spec.maintenance or Maintenance(), thing.created or now
+    times = (
+        _collection_due(maintenance, status.collected or start),
+        _verification_due(maintenance, status.verified or start),
+    )
+    ahead = [seconds_between(now, time) for time in times if time is not None and time > now]
+    return min(ahead, default=None)
+
+
+def _send(observed: GraphObserved, spec: ModuleGraph, errand: Errand | None, now: Moment) -> Plan:
+    """Create the errand's Job, unless a steward is at work or one of that name has only just failed."""
+    if errand is None:
+        return Plan()
+    if any(not job.finished or job.deleting is not None for job in observed.jobs):
+        return Plan()
+    name = stewards.job_name(observed.graph, errand)
+    spent = next((job for job in observed.jobs if job.name == name), None)
+    if spent is None:
+        job = stewards.steward_job(observed.graph, spec, errand, settings=observed.settings)
+        return Plan(create=(job,))
+    left = RETRY_S - seconds_between(spent.ended or spent.created, now)
+    return Plan(requeue_s=left) if left > 0 else Plan(delete=(Deletion.of(spent),))
+
+
+def _conditions(
+    observed: GraphObserved,
+    status: GraphStatus,
+    refusal: tuple[str, str] | None,
+    before: dict[str, Condition],
+    errand: Errand | None,
+) -> Iterator[Condition]:
+    trouble = refusal or _bad_schedule(observed.graph) or _failed(observed, errand)
+    if refusal is not None:
+        yield Condition("Ready", "False", *refusal)
+    elif status.graph is None:
+        yield Condition("Ready", "False", "Initializing", "the store is being probed and the graph started or adopted")
+    else:
+        yield Condition("Ready", "True", "Initialized", "Tasks can grow the graph")
+    if refusal is None and status.graph is None and trouble is None:
+        yield Condition("Reconciling", "True", "Initializing", "a steward prepares the store")
+    else:
+        yield Condition("Reconciling", "False", "Settled", "nothing is being prepared")
+    if trouble is not None:
+        yield Condition("Stalled", "True", *trouble)
+    else:
+        yield Condition("Stalled", "False", "NotStalled", "nothing needs a person")
+    yield _verification(observed, before)
+
+
+def _bad_schedule(graph: Thing) -> tuple[str, str] | None:
+    schedule = reading.mapping(graph.spec, "maintenance").get("schedule")
+    try:
+        due = cron.parse(schedule).next_after(graph.created or reading.EPOCH) if isinstance(schedule, str) else True
+    except ValueError as error:
+        return "InvalidSchedule", f"spec.maintenance.schedule: {error}"
+    return None if due else ("InvalidSchedule", "spec.maintenance.schedule: no day ever meets it")
+
+
+def _failed(observed: GraphObserved, errand: Errand | None) -> tuple[str, str] | None:
+    """The steward that failed at what is to be done now; it is tried again."""
+    if errand is None or errand.duty not in ("init", "heads", "remove", "collect"):
+        return None
+    name = stewards.job_name(observed.graph, errand)
+    for job, found in _answers(observed):
+        if job.name == name and not found.ok:
+            return f"{errand.duty.capitalize()}Failed", f"{found.reason or 'no report'}; tried again every 5 minutes"
+    return None
+
+
+def _verification(observed: GraphObserved, before: dict[str, Condition]) -> Condition:
+    """How the newest verification ended; one that could not be carried out says nothing."""
+    for job, found in reversed(list(_answers(observed))):
+        if job.duty == "verify" and found.ok:
+            return Condition("Verified", "True", "Verified", found.reason or "everything holds")
+        if job.duty == "verify" and job.failure == "PodFailurePolicy" and _found_damage(job, observed.pods):
+            return Condition("Verified", "False", "Damaged", found.reason or "see the steward's log")
+    return before.get("Verified") or Condition("Verified", "Unknown", "NotVerified", "not verified yet")
+
+
+def _found_damage(job: Job, pods: Iterable[Pod]) -> bool:
+    """Whether it ended with 65: something stored is not what it should be."""
+    return "exit code 65" in job.message or any(pod.owner == job.uid and pod.exit_code == 65 for pod in pods)
+
+
+def _fields(status: GraphStatus, settled: list[Fields], generation: int) -> Fields:
+    totals = status.totals
+    found: Fields = {
+        "observedGeneration": generation,
+        "graphID": status.graph,
+        "version": totals.version if totals else None,
+        "tasks": totals.tasks if totals else None,
+        "modules": totals.modules if totals else None,
+        "parameters": totals.parameters if totals else None,
+        "bytes": totals.bytes if totals else None,
+        "lastVerifyTime": reading.written(status.verified) if status.verified else None,
+        "lastCollectionTime": reading.written(status.collected) if status.collected else None,
+        "conditions": settled,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _events(before: dict[str, Condition], fields: Fields) -> Iterator[Event]:
+    stalled, was = conditions.read(fields)["Stalled"], before.get("Stalled")
+    if stalled.holds and (was is None or not was.holds or was.reason != stalled.reason):
+        yield Event("Stalled", f"{stalled.reason}: {stalled.message}", warning=True)

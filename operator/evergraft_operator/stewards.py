@@ -1,0 +1,226 @@
+"""Stewards: short CPU Jobs in a graph's namespace that do for the operator whatever touches the store.
+
+Five duties: `init` a graph or adopt one, read `heads` of up to 20 tasks, `remove` a route, `collect` garbage,
+`verify`. One at a time per graph, under the graph's own identity. What one is asked stands in EVERGRAFT_STEWARD
+(canonical JSON); what it answers in its termination message. Builders give plain dicts. Called by ``graphs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from evergraft import canonical
+from evergraft.api.modulegraph import ModuleGraph
+from evergraft.names import RunKey
+from evergraft_operator import labels, pods, reading, report
+from evergraft_operator.jobs import owner_reference
+from evergraft_operator.observed import HeadFact, Job, Pod, RemovalFact, Thing
+from evergraft_operator.pods import Fields
+from evergraft_operator.report import Totals
+from evergraft_operator.resolving import STORE_VOLUME, place_url
+from evergraft_operator.settings import Settings
+
+Duty = Literal["init", "heads", "remove", "collect", "verify"]
+
+BATCH = 20
+"""Tasks whose HEAD one steward reads: what its answer of 4,096 bytes can carry."""
+RETRIES = 3
+LIFE_AFTER_S = 3600
+GRACE_S = 30
+DEADLINE_S: Mapping[str, int] = {"init": 3600, "heads": 1800, "remove": 1800, "collect": 86400, "verify": 86400}
+"""How long a steward may stand in the way of the next."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What HEAD says of a task, asked because of `run` and `attempt`, which tell later answers from earlier ones."""
+
+    uid: str
+    task: str
+    run: RunKey
+    attempt: int
+
+    def to_json(self) -> Fields:
+        """The JSON form."""
+        return {"uid": self.uid, "task": self.task, "run": str(self.run), "attempt": self.attempt}
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A route to take out of service, for a Task that is being deleted."""
+
+    uid: str
+    task: str
+
+    def to_json(self) -> Fields:
+        """The JSON form."""
+        return {"uid": self.uid, "task": self.task}
+
+
+@dataclass(frozen=True)
+class Errand:
+    """One steward to send: the duty, what it is about, and whether it needs the trainer's image."""
+
+    duty: Duty
+    about: Any = None
+    torch: bool = False
+
+
+def init_errand(graph: ModuleGraph) -> Errand:
+    """Start the graph from its root, or adopt the one that is there."""
+    return Errand("init", {"root": graph.spec.root.to_json()}, torch=True)
+
+
+def heads_errand(questions: Sequence[Question]) -> Errand:
+    """Read HEAD of the first tasks asked about."""
+    return Errand("heads", {"tasks": [question.to_json() for question in questions[:BATCH]]})
+
+
+def remove_errand(removal: Removal) -> Errand:
+    """Take one route out of service."""
+    return Errand("remove", {"task": removal.to_json()})
+
+
+def collect_errand(graph: ModuleGraph, *, due: str) -> Errand:
+    """Collect garbage; `due` names this turn of the schedule."""
+    maintenance = graph.spec.maintenance
+    grace = maintenance.grace_period if maintenance and maintenance.grace_period else "24h"
+    return Errand("collect", {"due": due, "gracePeriod": grace})
+
+
+def verify_errand(*, due: str) -> Errand:
+    """Check the whole graph, its golden answers included."""
+    return Errand("verify", {"due": due, "answers": True}, torch=True)
+
+
+def job_name(graph: Thing, errand: Errand) -> str:
+    """The name of the errand's Job; the same errand has the same one."""
+    return labels.steward_job_name(graph=graph.name, uid=graph.uid, duty=errand.duty, about=errand.about)
+
+
+def steward_job(graph: Thing, spec: ModuleGraph, errand: Errand, *, settings: Settings) -> Fields:
+    """The Job to create, in the graph's own namespace."""
+    own = {
+        labels.MANAGED_BY: labels.MANAGER,
+        labels.COMPONENT: labels.STEWARD,
+        labels.GRAPH_UID: graph.uid,
+        labels.DUTY: errand.duty,
+    }
+    maintenance = spec.spec.maintenance
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job_name(graph, errand),
+            "namespace": graph.namespace,
+            "labels": own,
+            "annotations": {labels.QUESTION: canonical.dumps(errand.about).decode()},
+            "ownerReferences": [owner_reference(graph, "ModuleGraph")],
+        },
+        "spec": {
+            "completions": 1,
+            "parallelism": 1,
+            "backoffLimit": RETRIES,
+            "activeDeadlineSeconds": DEADLINE_S[errand.duty],
+            "podReplacementPolicy": "Failed",
+            "ttlSecondsAfterFinished": LIFE_AFTER_S,
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {"containerName": labels.STEWARD, "operator": "In", "values": [64, 65]},
+                    },
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                ]
+            },
+            "template": {
+                "metadata": {"labels": own},
+                "spec": _pod(spec, errand, maintenance.service_account_name if maintenance else None, settings),
+            },
+        },
+    }
+
+
+def _pod(graph: ModuleGraph, errand: Errand, account: str | None, settings: Settings) -> Fields:
+    store = graph.spec.store
+    assert store is not None  # Admission of the graph has seen to it.
+    volume, mount = pods.scratch(None)
+    volumes, mounts = pods.place_volumes(store, "store")
+    asked = {
+        "format": canonical.FORMAT,
+        "duty": errand.duty,
+        **(errand.about or {}),
+        "store": {"url": place_url(store, STORE_VOLUME), **pods.access(store, "store")},
+    }
+    variable = {"name": "EVERGRAFT_STEWARD", "value": canonical.dumps(asked).decode().replace("$", "$$")}
+    images = settings.images
+    box = pods.container(
+        labels.STEWARD,
+        images.cpu if errand.torch else images.operator,
+        ["steward"],
+        [*map(dict, pods.BASIC_ENVIRONMENT), variable],
+        [mount, *mounts],
+    )
+    box["resources"] = {"requests": {"cpu": "100m", "memory": "1Gi" if errand.torch else "256Mi"}}
+    return pods.pod_spec(
+        box, volumes=[volume, *volumes], account=account, grace_s=GRACE_S, pull_secrets=images.pull_secrets
+    )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a finished steward said. `ok` is its Job's end, `reason` its sentence, `fields` the rest, untrusted."""
+
+    ok: bool
+    reason: str
+    graph: str | None
+    totals: Totals | None
+    fields: Any
+
+
+def answer(job: Job, pods_seen: Iterable[Pod]) -> Answer | None:
+    """The answer of a steward's Job, None while it works."""
+    if not job.finished:
+        return None
+    mine = [pod for pod in pods_seen if job.uid and pod.owner == job.uid and pod.over]
+    wanted = "Succeeded" if job.complete else "Failed"
+    told = [found for pod in mine if pod.phase == wanted and (found := report.document(pod.message))]
+    value = told[-1] if told else {}
+    return Answer(
+        ok=job.complete,
+        reason=reading.text(value.get("reason"), 1000) or job.message,
+        graph=reading.text_or_none(value.get("graphID"), 64),
+        totals=report.totals(value.get("graph")),
+        fields=value,
+    )
+
+
+def head_facts(job: Job, pods_seen: Iterable[Pod]) -> tuple[HeadFact, ...]:
+    """What a `heads` steward read, for each Task it was asked about and answered.
+
+    The answer's `heads` lists, in the order of the question, ``{run, outcome, taskHash, route}`` or null for a task
+    that was not read or did not fit; `run` null means that HEAD never heard of the task.
+    """
+    found = answer(job, pods_seen)
+    if job.duty != "heads" or found is None or not found.ok:
+        return ()
+    asked = reading.items(job.question, "tasks", at_most=BATCH)
+    told = reading.items(found.fields, "heads", at_most=BATCH)
+    facts = []
+    for question, value in zip(asked, told, strict=False):
+        state, fields = report.head_state(value), reading.mapping(question)
+        if state is not None:
+            uid, attempt = reading.text(fields.get("uid"), 64), reading.whole(fields.get("attempt")) or 0
+            facts.append(HeadFact(uid=uid, run=report.run_key(fields.get("run")), attempt=attempt, state=state))
+    return tuple(facts)
+
+
+def removal_fact(job: Job, pods_seen: Iterable[Pod]) -> RemovalFact | None:
+    """How a `remove` steward fared, None while it works or for another duty."""
+    found = answer(job, pods_seen)
+    if job.duty != "remove" or found is None:
+        return None
+    uid = reading.text(reading.mapping(job.question, "task").get("uid"), 64)
+    return RemovalFact(uid=uid, done=found.ok, message=found.reason)
