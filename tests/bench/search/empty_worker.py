@@ -1,7 +1,7 @@
 """A worker whose training is empty, for timing everything else: python empty_worker.py URL TASK SEARCH_JSON.
 
-Says ``ready``, waits for a line, runs its part of the search, and prints what it did as one JSON line. Called by
-``slots.py``, one process a worker.
+Says ``ready`` once it has planned its first generation, waits for a line, runs its part of the search, and prints what
+it did as one JSON line; its times are of the machine's monotonic clock. Called by ``slots.py``, one process a worker.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,6 @@ from evergraft.graph.route import Layer
 from evergraft.names import ROOT_TASK
 from evergraft.search.claims import Crew
 from evergraft.search.engine import Answers, run_search
-from evergraft.search.events import silent
 from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed
 from evergraft.search.values import SlotRef, SlotResult, TaskFacts
@@ -98,29 +98,29 @@ def main() -> None:
         trainers.append(EmptyTrainer(folder, spec, layers))
         return trainers[-1]
 
-    print("ready", flush=True)
-    sys.stdin.readline()
-    store.operations.clear()
     waited: list[float] = []
-    began, cpu = time.perf_counter(), time.process_time()
+    times: dict[str, float] = {}
+
+    def emit(name: str, fields: Mapping[str, Any]) -> None:
+        if name == "generation" and not times:
+            print("ready", flush=True)
+            sys.stdin.readline()
+            store.operations.clear()
+            times["began"] = time.monotonic()
+        elif name == "result":
+            times["lastResult"] = time.monotonic()
+
+    request = make_request(task, **json.loads(search))
     outcome, _ = run_search(
-        store,
-        graph,
-        request=make_request(task, **json.loads(search)),
-        make_trainer=make,
-        emit=silent,
-        crew=Crew(on_idle=waited.append),
+        store, graph, request=request, make_trainer=make, emit=emit, crew=Crew(on_idle=waited.append)
     )
     said = {
         "outcome": outcome.kind,
         "slots": sum(trainer.trained for trainer in trainers),
-        "seconds": time.perf_counter() - began,
+        **times,
+        "ended": time.monotonic(),
         "idle": sum(waited),
-        "cpu": time.process_time() - cpu,
-        "operations": {
-            name: sum(operation.name == name for operation in store.operations)
-            for name in ("get", "put", "put_if_absent", "list")
-        },
+        "operations": Counter(operation.name for operation in store.operations),
     }
     print(json.dumps(said), flush=True)
 

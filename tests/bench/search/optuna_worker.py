@@ -1,6 +1,7 @@
 """A worker of Optuna's with an empty objective: python optuna_worker.py JOURNAL STUDY TRIALS.
 
-Says ``ready``, waits for a line, asks for and tells so many trials, and prints the seconds. Called by ``slots.py``.
+Says ``ready``, waits for a line, asks for and tells so many trials, and prints when it began and ended.
+Called by ``slots.py``.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ def main() -> None:
     study = optuna.load_study(study_name=study_name, storage=storage, sampler=optuna.samplers.RandomSampler(seed=0))
     print("ready", flush=True)
     sys.stdin.readline()
-    began = time.perf_counter()
+    began = time.monotonic()
     for _ in range(int(trials)):
         trial = study.ask()
         study.tell(trial, trial.suggest_float("rate", 0.0, 1.0))
-    print(json.dumps({"slots": int(trials), "seconds": time.perf_counter() - began}), flush=True)
+    ended = time.monotonic()
+    print(json.dumps({"slots": int(trials), "began": began, "lastResult": ended, "ended": ended}), flush=True)
 
 
 if __name__ == "__main__":

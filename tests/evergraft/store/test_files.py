@@ -241,14 +241,27 @@ def test_a_disk_that_fills_up_at_any_step_of_a_commit_leaves_the_graph_as_it_was
 
 def test_only_what_says_what_goes_on_now_is_not_synced(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A power cut may take a claim, for it takes the claim's worker too; a result it may not."""
-    store.put("searches/x/0000-0000/made", b"")
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     assert store.put_if_absent("searches/x/0000-0000/claim-1.json", b"1") == Landed()
     store.put("searches/x/0000-0000/beat-1.json", b"1")
     assert synced == []
     assert store.put_if_absent("searches/x/0000-0000/result.json", b"1") == Landed()
-    assert len(synced) == 2
+    assert len(synced) == 2 + 4  # the file, its name, and the names of the four folders above it
+    store.put_if_absent("searches/x/0000-0001/result.json", b"1")
+    assert len(synced) == 2 + 4 + 3
+    store.put("searches/x/0000-0001/state-1.json", b"1")
+    assert len(synced) == 2 + 4 + 3 + 2
+
+
+def test_a_folder_that_is_made_again_is_synced_again(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for made in (["graph", "modules", "ab"], ["modules", "ab"]):
+        synced: list[int] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", synced.append)
+            store.put("modules/ab/x", b"1")
+        assert len(synced) == 2 + len(made)
+        store.delete("modules/ab/x")
 
 
 def test_a_list_enters_only_folders_that_may_hold_the_prefix(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ class FileStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
+        self._lasting: set[Path] = set()  # folders that a power cut cannot take, as far as this process knows
 
     @property
     def url(self) -> str:
@@ -129,6 +130,7 @@ class FileStore:
                     failure = move(prepared, path)
                 if lasting:
                     _sync_folder(path.parent)
+                    self._keep_folder(path.parent)
                 return failure
             except OSError as error:
                 if error.errno != errno.ENOENT or attempt + 1 == FOLDER_TRIES:
@@ -139,14 +141,32 @@ class FileStore:
     def _prepared(self, path: Path, data: bytes, *, lasting: bool) -> Iterator[Path]:
         """A temporary file with `data` on the file system of `path`, synced if it is to last; gone again afterwards."""
         folder = self._root / TEMPORARY
-        _make_folder(folder, self._root)
-        _make_folder(path.parent, self._root)
+        self._make_folder(folder)
+        self._make_folder(path.parent)
         temporary = folder / uuid.uuid4().hex
         try:
             _write(temporary, data, sync=lasting)
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        if folder != self._root:
+            self._make_folder(folder.parent)
+        folder.mkdir(parents=folder == self._root, exist_ok=True)
+        self._lasting.discard(folder)
+
+    def _keep_folder(self, folder: Path) -> None:
+        """Sync the parent of `folder`, its parent, … up to the root's: a crash must not lose the path to an object.
+
+        Once for each folder, even if another process made it, for that may have been for a claim.
+        """
+        while folder not in self._lasting and folder != self._root.parent:
+            _sync_folder(folder.parent)
+            self._lasting.add(folder)
+            folder = folder.parent
 
     def _decide(self, path: Path, data: bytes, failure: OSError | None) -> Created:
         """Landed or lost, by what the name holds now."""
@@ -201,18 +221,6 @@ def _write(path: Path, data: bytes, *, sync: bool) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _make_folder(folder: Path, root: Path) -> None:
-    """Make `folder`, and sync the parent of every folder made, so that a crash cannot lose the path to an object."""
-    if folder.is_dir():
-        return
-    if folder != root:
-        _make_folder(folder.parent, root)
-        folder.mkdir(exist_ok=True)
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-    _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:
