@@ -47,4 +47,4 @@ def pinned(image: str | None, pods: Iterable[Pod]) -> str | None:
         return image
     repository, colon, tag = image.rpartition(":")
     name = repository if colon and "/" not in tag else image
-    return f"{name}@{digests[0]}"
+    return f"{name.partition('@')[0]}@{digests[0]}"

@@ -21,6 +21,8 @@ from evergraft_operator.observed import Observed, Thing
 from evergraft_operator.resolving import Wanted, want
 
 MAX_PROBLEMS = 5
+MAX_IMAGE = 400
+"""A digest still has to fit behind it in the status."""
 REVOKED = ("TaskIDTaken", "GraphAccessDenied")
 """Refusals that also end what is running."""
 PERSONAL = ("InvalidSpec", "PolicyViolation", "TaskIDTaken", "GraphAccessDenied")
@@ -119,6 +121,8 @@ def _refused(wanted: Wanted, observed: Observed) -> Refusal | None:
         name = wanted.workers.service_account_name or "default"
         told = f"there is no ServiceAccount {name} in namespace {wanted.task.namespace}; create it"
         return Refusal("ServiceAccountNotFound", told)
+    if len(wanted.workers.image or "") > MAX_IMAGE:
+        return Refusal("InvalidSpec", f"spec.workers.image: longer than {MAX_IMAGE} characters; use a shorter name")
     size = len(jobs.worker_spec(wanted, RunKey(wanted.task.spec.iteration, 1)))
     if size > jobs.MAX_SPEC_BYTES:
         told = f"spec: {size} bytes once resolved; at most {jobs.MAX_SPEC_BYTES} reach the workers; shorten search"

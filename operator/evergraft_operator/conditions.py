@@ -16,9 +16,9 @@ from evergraft_operator.reading import Moment
 TASK_TYPES = ("Accepted", "Scheduled", "Ready", "Reconciling", "Stalled", "Suspended")
 GRAPH_TYPES = ("Ready", "Reconciling", "Stalled", "Verified")
 MAX_MESSAGE_BYTES = 200
-MAX_STALLED_BYTES = 700
+MAX_STALLED_BYTES = 500
 """A stall is what a person must act on, so it may take more room."""
-_REASON = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
+_REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
 
 Status = Literal["True", "False", "Unknown"]
 

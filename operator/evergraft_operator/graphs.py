@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from evergraft.api.modulegraph import Maintenance, ModuleGraph, Store
-from evergraft_operator import admission, conditions, cron, reading, stewards
+from evergraft_operator import admission, conditions, cron, reading, report, stewards
 from evergraft_operator.conditions import Condition
 from evergraft_operator.events import Event
 from evergraft_operator.observed import Job, Pod, Thing
@@ -62,7 +62,7 @@ def read_status(value: object) -> GraphStatus:
     fields = reading.mapping(value)
     return GraphStatus(
         graph=reading.text_or_none(fields.get("graphID"), 64),
-        totals=stewards.report.totals(fields),
+        totals=report.totals(fields),
         verified=reading.moment(fields.get("lastVerifyTime")),
         collected=reading.moment(fields.get("lastCollectionTime")),
     )

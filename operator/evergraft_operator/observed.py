@@ -131,7 +131,7 @@ class Job:
             attempt=int(attempt) if attempt.isascii() and attempt.isdecimal() else 0,
             duty=reading.text(tags.get(labels.DUTY), 32),
             question=reading.json_object(notes.get(labels.QUESTION), max_bytes=64 * 1024),
-            image=reading.text(containers[0].get("image"), 1200) if containers else "",
+            image=reading.text(containers[0].get("image"), 512) if containers else "",
             before=counts(reading.json_object(notes.get(labels.FAILURES), max_bytes=4096)),
             spent=counts(reading.json_object(notes.get(labels.SECONDS), max_bytes=4096)),
             queue=reading.text(tags.get(labels.QUEUE)),

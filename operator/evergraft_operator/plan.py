@@ -43,8 +43,9 @@ class Scaling:
 class Plan:
     """The outcome of a reconcile. `status` is None where it stays as it is.
 
-    `finalizer` says to add ours or to take it away, leaving everybody else's. `question` and `removal` are asked of the graph's stewards
-    for as long as they stand in the plan. `requeue_s` is when to look again, None for when something changes.
+    `finalizer` says to add ours or to take it away, leaving everybody else's. `question` and `removal` are asked of
+    the graph's stewards for as long as they stand in the plan. `requeue_s` is when to look again, None for when
+    something changes.
     """
 
     create: tuple[Fields, ...] = ()

@@ -16,7 +16,8 @@ from typing import Any
 Moment = datetime.datetime
 """A time with zone UTC, whole seconds."""
 
-MAX_WHOLE = 2**63 - 1
+MAX_WHOLE = 2**53 - 1
+"""What a JSON number holds exactly, and the CRDs allow."""
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 

@@ -69,7 +69,7 @@ class WorkerReport:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a running worker says of its search. Counts are of the whole search where the worker knows them."""
+    """What a running worker says of its search. Generations count from 1; counts are of the whole search where the worker knows them."""
 
     run: str | None = None
     event: str = ""
@@ -163,10 +163,11 @@ def progress(message: Any) -> Progress | None:
     value = document(message)
     if not value:
         return None
+    generation = reading.whole(value.get("generation"), high=10**9)  # Workers count from 0, people from 1.
     return Progress(
         run=str(key) if (key := run_key(value.get("run"))) else None,
         event=reading.text(value.get("event"), 32),
-        generation=reading.whole(value.get("generation"), high=10**9),
+        generation=None if generation is None else generation + 1,
         generations=reading.whole(value.get("generations"), high=10**9),
         candidates_done=reading.whole(value.get("candidatesDone"), high=10**9),
         candidates=reading.whole(value.get("candidates"), high=10**9),

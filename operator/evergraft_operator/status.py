@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evergraft import names
-from evergraft.api.resolved import decimal_text
 from evergraft.names import RunKey
 from evergraft_operator import conditions, failures, reading, report
 from evergraft_operator.conditions import Condition
@@ -23,6 +22,7 @@ from evergraft_operator.report import Heard, RouteReport
 Fields = dict[str, Any]
 
 MAX_WAITING_BYTES = 256
+MAX_IMAGE = 512
 _HEX = re.compile(r"[0-9a-f]{1,64}")
 
 
@@ -93,7 +93,7 @@ def _read_search(value: Mapping[str, Any]) -> Search | None:
         run=run,
         attempt=reading.whole(value.get("attempt"), high=10**9) or 0,
         outcome=outcome if outcome in report.OUTCOMES else None,
-        image=reading.text_or_none(value.get("image"), 1200),
+        image=reading.text_or_none(value.get("image"), MAX_IMAGE),
         job=reading.text_or_none(value.get("jobName"), 63),
         spec_hash=spec_hash if _HEX.fullmatch(spec_hash) else None,
         base=base,
@@ -157,6 +157,8 @@ def build(content: Content, previous: Previous, *, generation: int, now: Moment)
         "observedGeneration": generation,
         "phase": conditions.phase(conditions.read({"conditions": settled}), deleting=content.deleting),
         "waiting": reading.capped(reading.text(content.waiting, 1000), MAX_WAITING_BYTES),
+        "progress": _progress(content.search),
+        "score": _score(content.search, content.route),
         "search": _search_fields(content.search, content.task),
         "route": _route_fields(content.route),
         "workers": _worker_fields(content),
@@ -164,7 +166,20 @@ def build(content: Content, previous: Previous, *, generation: int, now: Moment)
         "acceleratorSeconds": _present({"useful": content.useful_s or None, "lost": content.lost_s or None}),
         "conditions": settled,
     }
-    return {name: value for name, value in fields.items() if value not in ({}, "")}
+    return {name: value for name, value in fields.items() if value not in ({}, "", None)}
+
+
+def _progress(search: Search | None) -> str:
+    if search is None or search.outcome is not None or search.generation is None or search.generations is None:
+        return ""
+    return f"{search.generation}/{search.generations}"
+
+
+def _score(search: Search | None, route: Route | None) -> str | None:
+    """The best score of the search while it runs, else that of the committed route."""
+    if search is not None and search.outcome is None and search.best_score is not None:
+        return _decimal(search.best_score)
+    return _decimal(route.report.score) if route is not None else None
 
 
 def _search_fields(search: Search | None, task: str) -> Fields:
@@ -225,7 +240,7 @@ def _present(fields: Fields) -> Fields:
 
 def _decimal(value: float | None) -> str | None:
     """Six digits: more say nothing, and a status should not change for them."""
-    return None if value is None else decimal_text(round(value, 6))
+    return None if value is None else f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def _time(value: Moment | None) -> str | None:

@@ -64,6 +64,8 @@ class SearchStatus(Observed):
     """Iteration and cycle, such as i1-c1."""
     attempt: Count | None = None
     """How often its Job was started."""
+    outcome: Literal["committed", "kept", "none", "failed", "removed"] | None = None
+    """How the graph's log says it ended; absent while it is open."""
     spec_hash: Annotated[str, Field(max_length=71)] | None = None
     """Digest of what was resolved for it."""
     base_version: Count | None = None
