@@ -252,7 +252,7 @@ def _check_route(graph: Graph, route: RouteSummary, *, base: int, fresh: Collect
 def _check_blobs(graph: Graph, ids: Iterable[str], *, base: int, what: str) -> None:
     for blob in ids:
         if blob in graph.condemned:
-            raise ConflictError(f"{what}: blob {blob[:12]}… is condemned by gc; search again after the next gc")
+            raise ConflictError(f"{what}: blob {blob[:12]}… is condemned by gc; search again once gc has swept it")
         if graph.swept.get(blob, -1) > base:
             raise ConflictError(f"{what}: blob {blob[:12]}… was deleted since version {base}; search again")
 

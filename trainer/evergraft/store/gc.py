@@ -145,7 +145,9 @@ def _no_parents(todo: Plan) -> Callable[[Graph], None]:
 
     def guard(head: Graph) -> None:
         for parent in {route.parent for route in head.routes()}.intersection(todo.condemn):
-            raise ConflictError(f"condemn: route {str(parent)[:12]}… is a parent at version {head.version}")
+            raise ConflictError(
+                f"condemn: route {str(parent)[:12]}… is a parent at version {head.version}; collect again"
+            )
 
     return guard
 
