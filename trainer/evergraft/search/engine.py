@@ -8,8 +8,7 @@ folder first, create-only, so that a worker that starts again finds every decisi
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -31,11 +30,11 @@ from evergraft.graph.route import Route, RouteSummary, reading
 from evergraft.graph.state import Graph, check_run
 from evergraft.names import RunKey
 from evergraft.search import closing, codec
-from evergraft.search.claims import Crew, Seen
+from evergraft.search.claims import Crew
 from evergraft.search.deadline import Deadline, Stop, time_is_up
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
-from evergraft.search.groups import Claimed, claim_beside, may_share
+from evergraft.search.groups import Claimed, Groups, Trains
 from evergraft.search.strategies import get as get_strategy
 from evergraft.search.validate import check_plan
 from evergraft.search.values import (
@@ -65,23 +64,11 @@ class Answers:
     test: Mapping[str, Any] | None
 
 
-class Trainer(Protocol):
+class Trainer(Trains, Protocol):
     """Whoever trains: torch in production, arithmetic in the test kit."""
 
     def open(self, pinned: Mapping[str, Any] | None) -> tuple[TaskFacts, Mapping[str, Any]]:
         """Check the data, against ``data.json`` if it is pinned; returns the facts and what ``data.json`` holds."""
-        ...
-
-    def company(self, first: Claimed, others: Sequence[Claimed]) -> Sequence[SlotRef]:
-        """Which of the `others`, best first, gain from being trained side by side with `first`; often none."""
-        ...
-
-    def train(self, group: Sequence[Claimed]) -> Iterator[SlotResult]:
-        """Train and score candidates side by side, resuming each from its newest saved state.
-
-        Tells every `duty` of every step. Yields each result as soon as it is there; none for a candidate whose claim
-        was taken over. The results are the same bits as if each were trained alone.
-        """
         ...
 
     def conclude(self, ref: SlotRef, result: SlotResult) -> Answers:
@@ -229,9 +216,11 @@ class _Search:
     crew: Crew
     opened: tuple[TaskFacts, Mapping[str, Any]] | None = None
     deadline: Deadline = field(init=False)
+    groups: Groups = field(init=False)
 
     def __post_init__(self) -> None:
         self.deadline = Deadline(self.folder, self.spec.search_timeout_s)
+        self.groups = Groups(self.crew, self.folder, self.spec, self.trainer, self.emit, self.deadline)
 
     def check(self) -> None:
         """Check the data and the first plan of a search that nobody has opened yet; writes nothing."""
@@ -304,7 +293,7 @@ class _Search:
                 place: Claimed(SlotRef(generation, places.index(place)), plan.candidates[places.index(place)])
                 for place in missing
             }
-            results |= self._train(slots, claimed, seen)
+            results |= self.groups.train(slots, claimed, seen)
 
     def _stop(self, generation: int, results: Mapping[int, SlotResult], *, record: bool) -> Stop | None:
         """The stop that ends the search in this generation, if one is recorded, or is to be now."""
@@ -330,52 +319,6 @@ class _Search:
                 f"searches/{self.folder.search}: generation {generation} was planned differently by another worker; "
                 f"strategy {self.spec.search.strategy} is not a pure function of its view"
             )
-
-    def _train(
-        self, slots: Mapping[str, Claimed], first: tuple[str, int], seen: Mapping[str, Seen]
-    ) -> dict[int, SlotResult]:
-        """Train the slot that was claimed first, and beside it what the trainer gains by.
-
-        Beside other workers it takes no more than its share of the open slots, so that each finds work: half of them
-        where nothing is known of the others. No result for a slot that another worker took over.
-        """
-        results: dict[int, SlotResult] = {}
-        held: dict[SlotRef, ExitStack] = {}
-        group: list[Claimed] = []
-        with ExitStack() as stack:
-            for place, claim in self._claims(slots, first, seen):
-                ref, plan = slots[place].ref, slots[place].plan
-                if self.crew.has_crashed_often(self.folder, place, claim):
-                    results[ref.slot] = self.folder.put_result(ref, SlotResult.crashed(ref, claim=claim))
-                    continue
-                self.emit("slot", self._slot(ref, claim=claim, samples=plan.samples))
-                held[ref] = stack.enter_context(ExitStack())
-                working = self.crew.working(
-                    self.folder, place, claim, hang_after_s=self.spec.search.hang_after_s, deadline=self.deadline
-                )
-                duty = held[ref].enter_context(working)
-                group.append(Claimed(ref, plan, duty))
-            for made in self.trainer.train(group) if group else ():
-                ref = SlotRef(made.generation, made.slot)
-                results[ref.slot] = self.folder.put_result(ref, made)
-                held.pop(ref).close()
-                self.emit("result", self._slot(ref, quality=results[ref.slot].quality))
-        for ref in held:
-            self.emit("superseded", self._slot(ref))
-        return results
-
-    def _claims(
-        self, slots: Mapping[str, Claimed], first: tuple[str, int], seen: Mapping[str, Seen]
-    ) -> Iterator[tuple[str, int]]:
-        """The first claim, then those on its company, made one by one while the earlier ones are held."""
-        place = first[0]
-        num_open = self.crew.num_free(list(slots), seen)
-        yield first
-        if not may_share(place, seen):
-            return
-        chosen = self.trainer.company(slots[place], [slot for other, slot in slots.items() if other != place])
-        places = {slot.ref: other for other, slot in slots.items()}
-        yield from claim_beside(self.crew, self.folder, [places[ref] for ref in chosen], seen, num_open=num_open)
 
     def _stored(self, ref: SlotRef) -> SlotResult:
         result = self.folder.result(ref)
@@ -408,9 +351,6 @@ class _Search:
         answers = self.trainer.conclude(finish.winner, result)
         winner = finish.winner
         return closing.with_route(view, winner=winner, search=self.folder.search, finish=finish, answers=answers)
-
-    def _slot(self, ref: SlotRef, **fields: Any) -> dict[str, Any]:
-        return self._at(generation=ref.generation, slot=ref.slot, **fields)
 
     def _at(self, **fields: Any) -> dict[str, Any]:
         return {"task": self.spec.task, **fields}
