@@ -20,7 +20,7 @@ from typing import IO
 from evergraft.search.events import Emit
 
 FOLLOW_PARENT = "EVERGRAFT_FOLLOW_PARENT"
-"""Set for processes that must end with the one that started them."""
+"""Set for processes that must end with the one that started them, to the number of its workers."""
 
 END_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 30.0
@@ -38,13 +38,13 @@ def extra_workers(
     command += ["--threads", str(threads), "--device", device, "--passes", str(passes), "--json"]
     with contextlib.ExitStack() as stack:
         for number in range(1, count + 1):
-            stack.enter_context(_worker(command, number, emit))
+            stack.enter_context(_worker(command, number, emit, workers=count + 1))
         yield
 
 
 @contextmanager
-def _worker(command: Sequence[str], number: int, emit: Emit) -> Iterator[None]:
-    environment = {**os.environ, FOLLOW_PARENT: "1"}
+def _worker(command: Sequence[str], number: int, emit: Emit, *, workers: int) -> Iterator[None]:
+    environment = {**os.environ, FOLLOW_PARENT: str(workers)}
     if "cuda" in command:
         environment["CUDA_VISIBLE_DEVICES"] = str(number)
     process = subprocess.Popen(  # noqa: S603 - our own program and arguments, no shell

@@ -119,11 +119,12 @@ def run_files(files: Sequence[Path], *, graph_url: str, settings: Settings, emit
         emit=emit,
     )
     with stop_signals() as stop:
+        together = int(os.environ.get(FOLLOW_PARENT, settings.workers))
         if FOLLOW_PARENT in os.environ:
             stop.watch_parent()
         try:
             with workers:
-                stream = _Stream(store, module_graph, device, emit, Crew(stop=stop))
+                stream = _Stream(store, module_graph, device, emit, Crew(stop=stop, expected=together - 1))
                 return stream.run(jobs, graph, passes=settings.passes)
         except StoppedError:
             if stop.interrupted:
