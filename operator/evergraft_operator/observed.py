@@ -93,7 +93,6 @@ class Job:
     complete: bool = False
     failure: str | None = None
     message: str = ""
-    selector: str = ""
 
     @property
     def finished(self) -> bool:
@@ -145,7 +144,6 @@ class Job:
             complete=bool(end) and not failed,
             failure=(reading.text(failed.get("reason"), 64) or "Failed") if failed else None,
             message=reading.text(failed.get("message"), MAX_MESSAGE),
-            selector=f"{labels.JOB_NAME}={reading.text(meta.get('name'))}",
         )
 
 

@@ -91,6 +91,7 @@ def _content(observed: Observed, previous: Previous, admitted: Admission, path: 
         lost_s=path.spent.get("lost", 0),
         waiting=_waiting(admitted, path),
         replicas=replicas,
+        selector=f"{labels.TASK_UID}={observed.task.uid}",
         job=path.job if path.job is not None and not path.job.finished else None,
     )
 

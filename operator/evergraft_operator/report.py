@@ -69,7 +69,7 @@ class WorkerReport:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a running worker says of its search. Generations count from 1; counts are of the whole search where the worker knows them."""
+    """What a running worker says of its search. Generations count from 1; candidates are those of the whole search."""
 
     run: str | None = None
     event: str = ""

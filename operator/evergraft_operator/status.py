@@ -147,6 +147,7 @@ class Content:
     waiting: str = ""
     replicas: int | None = None
     job: Job | None = None
+    selector: str = ""
     deleting: bool = False
 
 
@@ -230,8 +231,12 @@ def _worker_fields(content: Content) -> Fields:
     if content.replicas is None:
         return {}
     job = content.job
-    found: Fields = {"desired": content.replicas, "active": job.active if job else 0, "ready": job.ready if job else 0}
-    return {**found, "selector": job.selector} if job else found
+    return {
+        "desired": content.replicas,
+        "active": job.active if job else 0,
+        "ready": job.ready if job else 0,
+        "selector": content.selector,
+    }
 
 
 def _present(fields: Fields) -> Fields:
