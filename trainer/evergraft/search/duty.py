@@ -1,4 +1,4 @@
-"""One claim at work: its beat, written by a thread, and the question whether to go on.
+"""One claim at work: its beat, written from a thread, and the question whether to go on.
 
 Training calls `tell` at every step. The thread renews the beat, looks for a higher claim, and ends the process if no
 step has come for too long. Called by the engine through `Crew.working`.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,9 +17,12 @@ from evergraft import canonical, names
 from evergraft.errors import EvergraftError, NotFoundError, StoppedError, SupersededError
 from evergraft.search.deadline import Deadline
 from evergraft.search.folder import Folder
+from evergraft.search.pulse import Pulse
 
 HUNG_EXIT = 70
 """The exit code of a process that ends itself because its training stands still (EX_SOFTWARE)."""
+
+_PULSE = Pulse()
 
 _log = logging.getLogger(__name__)
 
@@ -41,12 +43,10 @@ class Duty:
     _samples: int = 0
     _moved: float = field(default_factory=time.monotonic)
     _superseded: bool = False
-    _ended: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    _number: int = 0
 
     def __enter__(self) -> Duty:
-        self._thread = threading.Thread(target=self._beat_on, name=f"beat {self.place}", daemon=True)
-        self._thread.start()
+        self._number = _PULSE.start(self._pulse, every_s=self.beat_s)
         return self
 
     def __exit__(
@@ -55,9 +55,7 @@ class Duty:
         """Stop beating. An end that was asked for or that the world caused releases the claim, so that another worker
         takes over at once; a crash does not: it counts against the candidate.
         """
-        self._ended.set()
-        assert self._thread is not None
-        self._thread.join()
+        _PULSE.stop(self._number)
         ended = isinstance(error, (EvergraftError, KeyboardInterrupt))
         if ended and not isinstance(error, SupersededError):
             self._beat(released=True)
@@ -86,14 +84,13 @@ class Duty:
         """What to raise once the state is saved."""
         return StoppedError(f"asked to stop at sample {self._samples} of {self.place}; the state is saved")
 
-    def _beat_on(self) -> None:
-        while not self._ended.wait(self.beat_s):
-            if self.hang_after_s is not None and time.monotonic() - self._moved > self.hang_after_s:
-                _log.critical("%s: no step for %.0f s; this worker ends itself", self.place, self.hang_after_s)
-                os._exit(HUNG_EXIT)
-            self._beat(released=False)
-            self._superseded = self._superseded or self._is_taken_over()
-            self._time_is_up = self._time_is_up or self._has_passed()
+    def _pulse(self) -> None:
+        if self.hang_after_s is not None and time.monotonic() - self._moved > self.hang_after_s:
+            _log.critical("%s: no step for %.0f s; this worker ends itself", self.place, self.hang_after_s)
+            os._exit(HUNG_EXIT)
+        self._beat(released=False)
+        self._superseded = self._superseded or self._is_taken_over()
+        self._time_is_up = self._time_is_up or self._has_passed()
 
     def _beat(self, *, released: bool) -> None:
         """Write the beat; a store that fails is no reason to stop: the next beat tries again."""
