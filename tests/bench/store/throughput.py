@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import icechunk
-import icechunk_writer
-from figures import show
+import icechunk_writer  # type: ignore[import-not-found]  # beside this program
+from figures import show  # type: ignore[import-not-found]  # beside this program
 
 from evergraft.store import log
 from evergraft.store.open import open_store
@@ -60,7 +60,7 @@ class Place:
 def main() -> None:
     """Measure every number of processes on both backends."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--writers", type=int, nargs="+", default=list(COMMITS))
     parser.add_argument("--backends", nargs="+", default=["file", "s3"], choices=("file", "s3"))
     args = parser.parse_args()

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import uuid
+import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evergraft import names
+from evergraft import canonical, names
 from evergraft.errors import IntegrityError, NotFoundError, StoreUnavailableError
 from evergraft.graph.commit import Action, Condemn, RemoveRoute, Restore, Swept
 from evergraft.graph.route import RouteSummary
 from evergraft.graph.state import NUM_SHARDS, Graph
 from evergraft.names import RunKey
-from evergraft.store import checkpoints, history, log
+from evergraft.store import checkpoints, documents, history, log
 from evergraft.store.checkpoints import list_checkpoints, load_checkpoint, read_manifest, write_checkpoint
 from evergraft.store.open import open_store
 from evergraft.store.recording import RecordingStore
@@ -230,3 +232,23 @@ def possible(store: Store, graph: Graph, number: int) -> st.SearchStrategy[tuple
         route = st.sampled_from(routes)
         choices.append(route.map(lambda route: (Restore(graph.version, {route.task: route, "a/9": None}),)))
     return st.one_of(choices)
+
+
+def test_shards_are_small_and_plain_ones_are_read_too(memory: Store) -> None:
+    graph = write_checkpoint(memory, grown(memory, 64))
+    keys = [entry.key for entry in memory.list("checkpoints/shards/")]
+    plain = {key: documents.inflate(memory.get(key), what="shard") for key in keys}
+    assert all(len(memory.get(key)) < len(document) for key, document in plain.items())
+    manifest = read_manifest(memory, graph.version)
+    ids = {shard: canonical.sha256(plain[names.shard_key(shard)]) for shard in manifest.shards if shard}
+    for shard, other in ids.items():
+        memory.put(names.shard_key(other), plain[names.shard_key(shard)])
+    undeflated = replace(manifest, shards=tuple(shard and ids[shard] for shard in manifest.shards))
+    memory.put(names.checkpoint_key(graph.version), undeflated.encode())
+    assert load_checkpoint(memory, graph.version) == graph
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"rubbish", zlib.compress(b"{}" * 50)[:-3], zlib.compress(b" " * 2000)])
+def test_a_shard_that_is_no_stream_or_grows_too_large_is_damaged(data: bytes) -> None:
+    with pytest.raises(IntegrityError, match=r"^shard: "):
+        documents.inflate(data, what="shard", max_bytes=1000)

@@ -7,6 +7,7 @@ size limit is checked before parsing, so that a planted document cannot exhaust 
 from __future__ import annotations
 
 import json
+import zlib
 from typing import Any, NoReturn
 
 from evergraft.errors import IntegrityError
@@ -30,6 +31,31 @@ def decode(data: bytes, *, what: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> di
         raise IntegrityError(f"{what}: no JSON: {error}") from None
     check_format(value, what=what)
     return value  # type: ignore[no-any-return]  # check_format holds it to be an object
+
+
+def deflate(data: bytes) -> bytes:
+    """A document as it is stored where it is large and repeats itself: a zlib stream."""
+    return zlib.compress(data)
+
+
+def inflate(data: bytes, *, what: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """The document in a zlib stream; one that is stored plainly is returned as it is.
+
+    Raises:
+        IntegrityError: no whole stream, or one that holds more than a document may.
+    """
+    if data[:1] == b"{":
+        return data
+    stream = zlib.decompressobj()
+    try:
+        document = stream.decompress(data, max_bytes + 1)
+    except zlib.error as error:
+        raise IntegrityError(f"{what}: no JSON, plain or deflated: {error}") from None
+    if len(document) > max_bytes:
+        raise IntegrityError(f"{what}: it grows to more than the {max_bytes} bytes such a document may have")
+    if not stream.eof:
+        raise IntegrityError(f"{what}: its end is missing")
+    return document
 
 
 def _refuse_constant(name: str) -> NoReturn:
