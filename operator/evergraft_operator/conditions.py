@@ -89,9 +89,13 @@ def phase(conditions: Mapping[str, Condition], *, deleting: bool) -> str:
     for kind, word in (("Suspended", "Suspended"), ("Stalled", "Failed")):
         if holds(kind):
             return word
-    if not holds("Reconciling") and holds("Ready"):
+    if not holds("Reconciling") and (holds("Ready") or _reason(conditions, "Reconciling") in ("Committed", "Kept")):
         return "Succeeded"  # Also without its graph: what is committed is committed.
     if not holds("Accepted") or not holds("Reconciling"):
         return "Pending"
-    reason = conditions["Reconciling"].reason
+    reason = _reason(conditions, "Reconciling")
     return reason if reason in ("Queued", "Starting", "Training", "Committing") else "Pending"
+
+
+def _reason(conditions: Mapping[str, Condition], kind: str) -> str:
+    return conditions[kind].reason if kind in conditions else ""

@@ -129,6 +129,8 @@ def plot(observed: Observed, previous: Previous, admitted: Admission, task: str,
         failures=counted,
         spent=spent,
     )
+    if scene.due is None and not scene.known.served and scene.admission.refusal is None:
+        return replace(course, question=_question(scene, scene.search))
     if scene.suspended or stall is not None or scene.due is None or scene.wanted is None:
         return course
     if scene.admission.refusal is not None:
@@ -141,7 +143,15 @@ def _look(observed: Observed, previous: Previous, admitted: Admission, task: str
     search = runs.newest_search(previous.search, observed.jobs)
     job = runs.job_of(search, observed.jobs)
     pods = observed.pods_of(job)
-    known = runs.learn(search, task=task, iteration=iteration, job=job, pods=pods, heads=observed.heads)
+    known = runs.learn(
+        search,
+        task=task,
+        iteration=iteration,
+        job=job,
+        pods=pods,
+        heads=observed.heads,
+        has_route=previous.route is not None,
+    )
     same = known.search is not None and search is not None and known.search.run == search.run
     cycles = admitted.wanted.cycles if admitted.wanted is not None else _cycles_as_before(previous, known.search)
     return _Scene(
@@ -317,7 +327,7 @@ def _begin(scene: _Scene, course: Course) -> Course:
     if scene.current and age < REPORT_S:
         return replace(course, wait=Wait("the final report", "Reporting"), retry_s=REPORT_S - age)
     if (scene.search is None or scene.current) and not scene.known.asked:
-        question = Question(uid=scene.observed.task.uid, task=scene.task, run=scene.due, attempt=attempt)
+        question = _question(scene, scene.search)
         return replace(course, question=question, wait=Wait("HEAD of the graph to be read", "ReadingHead"))
     missing = (
         [task for task in scene.wanted.task.spec.after if not scene.observed.after.get(task)] if scene.wanted else []
@@ -331,6 +341,12 @@ def _begin(scene: _Scene, course: Course) -> Course:
             course, wait=Wait(f"{round(retry)} s before the next attempt ({told})", "BackOff"), retry_s=retry
         )
     return _started(scene, course, attempt + 1)
+
+
+def _question(scene: _Scene, search: Search | None) -> Question:
+    """What HEAD says of the newest run known, or of the first."""
+    run, attempt = (search.run, search.attempt) if search is not None else (RunKey(scene.iteration, 1), 0)
+    return Question(uid=scene.observed.task.uid, task=scene.task, run=run, attempt=attempt)
 
 
 def _after_sentence(missing: list[str], after: Mapping[str, bool | None]) -> str:

@@ -38,11 +38,15 @@ class Ending:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """The newest run known; without `search`, none is yet. `asked`: HEAD was read for it and has not closed it."""
+    """The newest run known; without `search`, none is yet.
+
+    `asked`: HEAD was read for it and has not closed it. `served`: nothing more is to be learned of it.
+    """
 
     search: Search | None
     ending: Ending | None = None
     asked: bool = False
+    served: bool = True
 
 
 def newest_search(known: Search | None, jobs: Iterable[Job]) -> Search | None:
@@ -65,20 +69,34 @@ def job_of(search: Search | None, jobs: Iterable[Job]) -> Job | None:
 
 
 def learn(
-    search: Search | None, *, task: str, iteration: int, job: Job | None, pods: Iterable[Pod], heads: Iterable[HeadFact]
+    search: Search | None,
+    *,
+    task: str,
+    iteration: int,
+    job: Job | None,
+    pods: Iterable[Pod],
+    heads: Iterable[HeadFact],
+    has_route: bool,
 ) -> Knowledge:
-    """How the newest run stands, by what its Job's workers reported and by what stewards read at HEAD."""
+    """How the newest run stands, by what its Job's workers reported and by what stewards read at HEAD.
+
+    `has_route`: the status knows the route that serves, so that there is nothing more to learn of a closed run.
+    """
     if search is not None and search.outcome is None and search.run.iteration > iteration:
         search = None  # Iterations only grow: this status is another Task's.
     facts = tuple(heads)
-    if search is None or search.outcome is None:
+    served = search is not None and (search.outcome in ENDED or (search.outcome is not None and has_route))
+    if not served:
         reported = None if search is None else _reported(search, task, job, pods)
         ending = reported or _read_closed(search, facts)
         if ending is not None:
             closed = search if search is not None and search.run == ending.run else Search(run=ending.run)
             return Knowledge(replace(closed, outcome=ending.outcome), ending)
     run, attempt = (RunKey(iteration, 1), 0) if search is None else (search.run, search.attempt)
-    return Knowledge(search, asked=any((fact.run, fact.attempt) == (run, attempt) for fact in facts))
+    asked = any((fact.run, fact.attempt) == (run, attempt) for fact in facts)
+    if asked and search is not None and not served:
+        search = replace(search, outcome=None)  # HEAD is the truth, whatever the status says.
+    return Knowledge(search, asked=asked, served=served)
 
 
 def _reported(search: Search, task: str, job: Job | None, pods: Iterable[Pod]) -> Ending | None:

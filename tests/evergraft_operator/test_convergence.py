@@ -6,6 +6,7 @@ read to have closed, no write without a change.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import json
 from collections.abc import Callable
@@ -128,6 +129,17 @@ def maybe_delete(cluster: Cluster, number: int) -> None:
         cluster.delete_task(KEY)
 
 
+def second_leader(cluster: Cluster, key: tuple[str, str], number: int) -> None:
+    """Another leader, with an older view, has started a further attempt."""
+    job = copy.deepcopy(cluster.jobs[key])
+    meta = job["metadata"]
+    attempt = int(meta["labels"][labels.ATTEMPT]) + number % 3
+    meta["labels"][labels.ATTEMPT] = str(attempt)
+    meta |= {"name": f"{meta['name']}-{number}", "uid": f"{meta['uid']}-{number}"}
+    meta.pop("deletionTimestamp", None)
+    cluster.jobs["vision", meta["name"]] = {**job, "status": {}}
+
+
 STEPS: dict[str, Step] = {
     "reconcile": lambda cluster, number: cluster.reconcile(),
     "time": lambda cluster, number: setattr(cluster, "clock", cluster.clock + (1, 20, 70, 400, 100_000)[number % 5]),
@@ -141,6 +153,7 @@ STEPS: dict[str, Step] = {
     "disrupt": with_pod(lambda c, key, pod, n: c.disrupt(pod, code=(143, 137, 1)[n % 3])),
     "lose node": with_pod(lambda c, key, pod, n: c.lose_node(pod)),
     "queue": with_job(queue),
+    "second leader": with_job(second_leader),
     "steward": steward,
     "broken steward": break_steward,
     "suspend": lambda cluster, number: change_spec(cluster, suspend=bool(number % 2)),

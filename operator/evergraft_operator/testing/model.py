@@ -51,6 +51,7 @@ class Cluster:
     step: int = 0
     plans: dict[str, Plan] = field(default_factory=dict)
     reads: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     heard: Heard | None = None
     _names: int = 0
@@ -107,6 +108,9 @@ class Cluster:
             wrote |= self.apply(plan, key)
         if self.graph is not None:
             wrote |= self.apply(reconcile_graph(self.observe_graph(), self.now), None)
+        for task in self.tasks.values():
+            live = [job.name for job in self._parsed_jobs(labels.TASK_UID, Thing.read(task).uid) if job.live]
+            assert len(live) <= 1, f"two live Jobs for one search: {live}"
         return wrote
 
     def apply(self, plan: Plan, key: Key | None) -> bool:
@@ -152,6 +156,8 @@ class Cluster:
         live = [item.name for item in self._parsed_jobs(labels.TASK_UID, uid) if item.live]
         assert not live, f"a second live Job beside {live}"
         task, run = job["metadata"]["annotations"][labels.TASK_ID], job["metadata"]["annotations"][labels.RUN_KEY]
+        if int(job["metadata"]["labels"][labels.ATTEMPT]) > 1:
+            assert self.reads.get(uid, -1) >= self.ended.get(uid, -1), "a further attempt without a look at HEAD"
         closed = self.head.get(task)
         if closed is not None and closed.run >= RunKey.parse(run):
             assert closed.step > self.reads.get(uid, -1), f"started {run} though HEAD was read closed at {closed.run}"
@@ -197,11 +203,13 @@ class Cluster:
 
     def delete_job(self, key: Key) -> None:
         """Delete in the foreground: the Job stays until `collect_job`."""
+        self._end(self.jobs[key])
         self.jobs[key]["metadata"].setdefault("deletionTimestamp", reading.written(self.now))
 
     def collect_job(self, key: Key) -> None:
         """A Job and its pods are gone."""
         job = self.jobs.pop(key)
+        self._end(job)
         for pod in self.pods_of(job):
             del self.pods[pod["metadata"]["name"]]
 
@@ -290,7 +298,13 @@ class Cluster:
                 self._finish(job, "Failed", "BackoffLimitExceeded", "too many failures")
         status["active"] = len(self.active(job))
 
+    def _end(self, job: Fields) -> None:
+        """Remember when a worker Job stopped being live."""
+        if Job.read(job).live:
+            self.ended[job["metadata"]["labels"].get(labels.TASK_UID, "")] = self.step
+
     def _finish(self, job: Fields, kind: str, reason: str, message: str) -> None:
+        self._end(job)
         job["status"]["conditions"] = [
             {
                 "type": kind,
