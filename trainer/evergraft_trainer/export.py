@@ -6,12 +6,13 @@ Nothing is written before the golden answers have been recomputed. Called by ``e
 
 from __future__ import annotations
 
+import errno
 import uuid
 from pathlib import Path
 from typing import Any
 
 from evergraft import canonical
-from evergraft.errors import IntegrityError, PermissionDeniedError, UserError
+from evergraft.errors import IntegrityError, PermissionDeniedError, StoreFullError, UserError
 from evergraft.graph.module import Module, encode_tensors
 from evergraft.graph.route import Layer
 from evergraft.store.open import open_store
@@ -123,4 +124,6 @@ def _write(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise PermissionDeniedError(f"{path}: cannot be written: {error.strerror}") from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        kind = StoreFullError if full else PermissionDeniedError
+        raise kind(f"{path}: cannot be written: {error.strerror}") from None

@@ -14,6 +14,7 @@ from typing import Any
 from evergraft.api.load import Document, load_documents
 from evergraft.api.modulegraph import ModuleGraph
 from evergraft.api.resolve import resolve
+from evergraft.api.resolved import ResolvedTask
 from evergraft.errors import NotAGraphError
 from evergraft.graph.state import Graph, TaskState
 from evergraft.names import RunKey
@@ -104,7 +105,7 @@ def _plan(job: Job, store: Store, graph: Graph, module_graph: ModuleGraph | None
         facts=TaskFacts(data.labels, len(data.train), len(data.validation)),
         reference=Reference(info.reference_parameters, info.reference_flops),
     )
-    run = RunKey(iteration=spec.iteration, cycle=1)
+    run = next_run(graph.task(spec.task), spec)
     first = get_strategy(spec.search.strategy).next(view)
     check_plan(view, first)
     return TaskPlan(
@@ -118,6 +119,13 @@ def _plan(job: Job, store: Store, graph: Graph, module_graph: ModuleGraph | None
         candidates=tuple(describe(view.route, plan) for plan in candidates_of(first)),
         samples=spec.search.samples,
     )
+
+
+def next_run(state: TaskState | None, spec: ResolvedTask) -> RunKey:
+    """The first run of this iteration that HEAD has not closed; the last cycle's if all are."""
+    runs = [RunKey(iteration=spec.iteration, cycle=cycle) for cycle in range(1, spec.search.cycles + 1)]
+    closed = state.run if state is not None else None
+    return next((run for run in runs if closed is None or run > closed), runs[-1])
 
 
 def candidates_of(plan: Generation | Finish) -> tuple[CandidatePlan, ...]:

@@ -37,6 +37,9 @@ from evergraft_trainer.profile import current_profile
 
 Layers = Sequence[tuple[str, Module]]
 
+MAX_WEIGHTS_BYTES = 16 << 30
+"""The largest root file that is read: fp32 weights of four billion parameters."""
+
 GENERAL = ("vit", "resnet")
 """Backbones whose sizes the weights themselves may settle."""
 
@@ -88,13 +91,17 @@ def make_root(root: Root) -> tuple[Layers, Preprocessing]:
         return modules, Preprocessing.from_json(root_preprocessing(root.backbone, root.config))
     try:
         with fsspec.open(root.weights.url, "rb") as file:
-            data: bytes = file.read()
-    except FileNotFoundError:
-        raise SpecError(f"root.weights.url: {root.weights.url}: no such file; check the path") from None
+            data: bytes = file.read(MAX_WEIGHTS_BYTES + 1)
+    except FileNotFoundError as error:
+        remote = root.weights.url.startswith("http")
+        what = f"cannot be fetched ({error}); check URL and network" if remote else "no such file; check the path"
+        raise SpecError(f"root.weights.url: {root.weights.url}: {what}") from None
     except IsADirectoryError:
         raise SpecError(f"root.weights.url: {root.weights.url}: is a folder; name the file in it") from None
     except Exception as error:  # a client may raise anything; translated, never swallowed
         raise translate(error, where=f"root.weights.url: {root.weights.url}") from error
+    if len(data) > MAX_WEIGHTS_BYTES:
+        raise SpecError(f"root.weights.url: {root.weights.url}: larger than {MAX_WEIGHTS_BYTES >> 30} GiB")
     layers, preprocessing = read_root_file(data, sha256=root.weights.sha256, where=root.weights.url)
     if root.config or root.backbone not in GENERAL:
         _check_shapes(root, layers)

@@ -9,7 +9,7 @@ import torch
 
 from evergraft.errors import SpecError
 from evergraft.search.values import DeltaPlan, LayerAction, LayerPlan
-from evergraft_trainer.nn.assemble import load_route, trained_modules
+from evergraft_trainer.nn.assemble import RouteModel, load_route
 from evergraft_trainer.nn.candidate import build_candidate
 from evergraft_trainer.nn.extract import extract
 from evergraft_trainer.testing.routes import Shelf, images, shelf, train
@@ -23,6 +23,15 @@ def bits(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def changed(before: dict[str, torch.Tensor], after: torch.nn.Module) -> set[str]:
     return {name for name, value in after.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def trained_modules(model: RouteModel) -> dict[str, tuple[str, ...]]:
+    """For each layer in training, the parts that train: ``module`` and the kinds of its new deltas."""
+    return {
+        layer.name: (("module",) if layer.whole else ()) + tuple(delta.kind for delta in layer.new)
+        for layer in model.route_layers()
+        if layer.trains
+    }
 
 
 def test_a_candidate_that_shares_all_answers_as_its_parent_until_its_head(vit: Shelf) -> None:

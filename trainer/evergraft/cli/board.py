@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+CLOSED = ("committed", "kept", "already")
+"""Outcomes of a task that is as far as it should be."""
+
 RATE_WINDOW_S = 10.0
 """Samples a second are told over about this long."""
 
@@ -26,6 +29,7 @@ class Row:
     best: float | None = None
     note: str = ""
     ended: bool = False
+    closed: bool = False
     trained: dict[tuple[int, int], int] = field(default_factory=dict)
     _rate: float = 0.0
     _mark: tuple[float, int] = (0.0, 0)
@@ -86,6 +90,7 @@ class Board:
             row.results += 1
         elif name == "done":
             row.ended, row.note = True, str(fields["outcome"])
+            row.closed = row.note in CLOSED
         if name in ("validation", "result"):
             row.best = max(float(fields["quality"]), row.best or 0.0)
         return row

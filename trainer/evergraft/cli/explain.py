@@ -12,6 +12,7 @@ from evergraft.cli.arguments import (
     open_store,
     plain,
     print_json,
+    print_table,
     version_argument,
 )
 from evergraft.cli.arguments import task_id as as_task_id
@@ -61,4 +62,9 @@ def run(args: argparse.Namespace) -> int:
         print(plain(f"{name:<13} {', '.join(f'{key} {value}' for key, value in facts[name].items())}"))
     for mutation in facts["mutations"]:
         print(plain(f"{'mutation':<13} {mutation}"))
+    considered = route.transfer.get("considered")
+    if isinstance(considered, list) and all(isinstance(item, dict) for item in considered):
+        print("routes that could have been the parent:")
+        columns = ("task", "lineageSamples", "quality", "sampled")
+        print_table(columns, [[item.get(name) for name in columns] for item in considered])
     return 0

@@ -116,7 +116,7 @@ def _bars() -> Iterator[Emit]:
                     return
                 if row.task not in bars:
                     bars[row.task] = progress.add_task(row.task, total=row.total, left="", detail="")
-                done = row.total if row.ended else min(row.samples, row.total)
+                done = row.total if row.closed else min(row.samples, row.total)
                 progress.update(bars[row.task], completed=done, left=_duration(row.left_s()), detail=row.detail())
                 if row.ended:
                     progress.stop_task(bars[row.task])

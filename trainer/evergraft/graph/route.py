@@ -61,7 +61,8 @@ class RouteSummary:
 
     `quality` is the validation metric in 0…1, None for a root. `parameters` counts all of the route's, `flops` the
     operations of one image forward, `lineage_samples` the training samples of the route and its ancestors together.
-    `depth` is the number of steps from the root: 0 for a root.
+    `depth` is the number of steps from the root: 0 for a root. `score` is what it reached when it landed, for people:
+    planning computes scores anew.
     """
 
     id: str
@@ -78,6 +79,7 @@ class RouteSummary:
     depth: int
     hyperparameters: Mapping[str, Any]
     visibility: str = "Public"
+    score: float | None = None
 
     @property
     def is_root(self) -> bool:
@@ -105,6 +107,7 @@ class RouteSummary:
             "depth": self.depth,
             "hyperparameters": dict(self.hyperparameters),
             "visibility": self.visibility,
+            **({} if self.score is None else {"score": self.score}),
         }
 
     @classmethod
@@ -130,6 +133,7 @@ class RouteSummary:
                 depth=_count(value["depth"]),
                 hyperparameters=dict(value["hyperparameters"]),
                 visibility=_text(value["visibility"]),
+                score=None if value.get("score") is None else float(value["score"]),
             )
 
 

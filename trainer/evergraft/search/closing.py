@@ -75,7 +75,11 @@ def with_route(view: View, *, winner: SlotRef, search: str, finish: Finish, answ
         seconds=result.seconds,
         profile=result.profile,
         golden=answers.golden,
-        transfer={"parentTask": parent.task, "reason": plan.reason or finish.reason},
+        transfer={
+            "parentTask": parent.task,
+            "reason": plan.reason or finish.reason,
+            "considered": considered(view),
+        },
     )
     return {
         "format": canonical.FORMAT,
@@ -96,6 +100,20 @@ def with_route(view: View, *, winner: SlotRef, search: str, finish: Finish, answ
     }
 
 
+def considered(view: View, *, most: int = 8) -> list[dict[str, Any]]:
+    """The routes that could have been the parent, with their figures; the most training behind them first."""
+    ranked = sorted(view.routes, key=lambda route: (-route.summary.lineage_samples, -route.version))
+    return [
+        {
+            "task": route.summary.task,
+            "lineageSamples": route.summary.lineage_samples,
+            "quality": route.summary.quality,
+            "sampled": route.sampled,
+        }
+        for route in ranked[:most]
+    ]
+
+
 def summarise(route: Route, *, parent: RouteSummary, visibility: str) -> RouteSummary:
     """What planning needs of `route`, a child of `parent`."""
     return RouteSummary(
@@ -113,6 +131,7 @@ def summarise(route: Route, *, parent: RouteSummary, visibility: str) -> RouteSu
         depth=parent.depth + 1,
         hyperparameters=route.hyperparameters,
         visibility=visibility,
+        score=float(route.metrics["score"]),
     )
 
 

@@ -37,11 +37,6 @@ def put_json_if_absent(store: Store, key: str, value: dict[str, Any]) -> dict[st
     raise StoreUnavailableError(f"{store.url}: {key} may or may not be written ({outcome.reason}); run again")
 
 
-def put_json(store: Store, key: str, value: dict[str, Any]) -> None:
-    """Write or overwrite the document; `value` gets the format number."""
-    store.put(key, canonical.dumps({"format": canonical.FORMAT, **value}))
-
-
 def get_json(store: Store, key: str, what: str, *, max_bytes: int = MAX_BYTES) -> dict[str, Any] | None:
     """The document, None if there is none. `what` names it in messages.
 

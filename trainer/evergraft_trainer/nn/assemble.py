@@ -71,12 +71,6 @@ class RouteModel(nn.Module):
         return network if isinstance(network, Head) else None
 
     @property
-    def num_features(self) -> int:
-        """The size of `features`."""
-        head = self.head
-        return self.shape[-1] if head is None and len(self.shape) == 2 else head.in_features if head else self.shape[0]
-
-    @property
     def names(self) -> tuple[str, ...]:
         """The layers' names, in order."""
         return tuple(layer.name for layer in self.route_layers())
@@ -142,15 +136,6 @@ def load_route(layers: Sequence[Layer], get: Get, *, image_size: int | None = No
         IntegrityError: a module does not fit its layer or the layers do not fit each other.
     """
     return RouteModel([_load(layer, get) for layer in layers], image_size=image_size).eval()
-
-
-def trained_modules(model: RouteModel) -> dict[str, tuple[str, ...]]:
-    """For each layer in training, the parts that train: ``module`` and the kinds of its new deltas."""
-    return {
-        layer.name: (("module",) if layer.whole else ()) + tuple(delta.kind for delta in layer.new)
-        for layer in model.route_layers()
-        if layer.trains
-    }
 
 
 def lora_network(module: Module | None, *, where: str) -> Lora | None:

@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
                 "outcome": state.outcome,
                 "parent": route.parent_task if route else None,
                 "quality": route.quality if route else None,
+                "score": route.score if route else None,
                 "parametersActive": route.parameters if route else None,
                 "parametersAdded": route.added if route else None,
                 "users": max((users[module] for module in route.module_ids()), default=0) if route else None,
@@ -52,21 +53,25 @@ def run(args: argparse.Namespace) -> int:
         print_json({"version": graph.version, "tasks": rows})
         return 0
     print(f"version {graph.version}, {len(rows)} tasks, {len(users)} modules")
-    columns = ("task", "version", "outcome", "parent", "quality", "active", "added", "users", "route")
+    columns = ("task", "version", "outcome", "parent", "quality", "score", "active", "added", "users", "route")
     print_table(columns, [_show_row(row) for row in rows])
     return 0
 
 
 def _show_row(row: dict[str, Any]) -> tuple[object, ...]:
-    quality = row["quality"]
     return (
         row["task"],
         row["version"],
         row["outcome"],
         row["parent"],
-        None if quality is None else f"{quality:.4f}",
+        _share(row["quality"]),
+        _share(row["score"]),
         row["parametersActive"],
         row["parametersAdded"],
         row["users"],
         row["route"] and row["route"][:12],
     )
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4f}"
