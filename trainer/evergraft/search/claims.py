@@ -155,6 +155,11 @@ class Crew:
         claimed = (seen[place] for place in places if place in seen)
         return any(known.claim > 0 and not known.result and not self._is_free(known) for known in claimed)
 
+    def has_died(self, folder: Folder, place: str) -> bool:
+        """Whether the newest claim seen on `place` is of a process of this machine that is gone."""
+        seen = self._seen.get(f"{folder.search}/{place}", Seen())
+        return seen.process is not None and host.has_died(seen.process)
+
     def others(self, folder: Folder) -> int:
         """How many other workers share the search: as many as are expected, or as were seen alive lately."""
         workers = {

@@ -18,19 +18,17 @@ import evergraft
 from evergraft import canonical, names
 from evergraft.api.resolved import ResolvedTask
 from evergraft.errors import (
-    AlreadyCommittedError,
     ConflictError,
     IntegrityError,
     StoreUnavailableError,
     SupersededError,
     UserError,
 )
-from evergraft.graph.commit import Action, AddModules, CloseSearch, PutRoute
-from evergraft.graph.route import Route, RouteSummary, reading
-from evergraft.graph.state import Graph, check_run
-from evergraft.names import RunKey
+from evergraft.graph.route import reading
+from evergraft.graph.state import Graph
 from evergraft.search import closing, codec
 from evergraft.search.claims import Crew
+from evergraft.search.committing import Outcome, Request, commit, left_to_another, standing_of
 from evergraft.search.deadline import Deadline, Stop, time_is_up
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
@@ -48,8 +46,10 @@ from evergraft.search.values import (
     View,
 )
 from evergraft.search.view import build_view, crash
-from evergraft.store import blobs, log, parallel
+from evergraft.store import log, parallel
 from evergraft.store.seam import Store
+
+__all__ = ["OUTCOMES", "Answers", "Outcome", "Request", "Trainer", "run_search"]
 
 OUTCOMES: Mapping[str, str] = MappingProxyType({"commit": "committed", "keep": "kept", "none": "none"})
 """The outcome of a search by what its strategy finished with."""
@@ -76,34 +76,6 @@ class Trainer(Trains, Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Request:
-    """One run of one task, as asked for."""
-
-    spec: ResolvedTask
-    run: RunKey
-    task_hash: str
-    spec_hash: str
-
-    @property
-    def search(self) -> str:
-        """The id of its search."""
-        return names.search_id(self.spec.task, self.run)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a search ended: committed, kept, none, failed; or already, when HEAD had closed this run before.
-
-    `route` is the one that serves the task at `version`, whichever search it came from.
-    """
-
-    kind: str
-    version: int
-    route: RouteSummary | None
-    reason: str
-
-
 def run_search(
     store: Store,
     graph: Graph,
@@ -122,7 +94,7 @@ def run_search(
         ConflictError: the run key is closed with another task hash, or HEAD forbids the commit.
         DataError, StoreError, …: from the trainer and the store; the search stays open.
     """
-    standing = _standing(graph, request)
+    standing = standing_of(graph, request)
     if standing is not None:
         return standing, graph
     folder = Folder(store=store, search=request.search)
@@ -142,23 +114,11 @@ def run_search(
             search = _Search(folder, base, spec, make_trainer(folder, spec), emit, crew)
         final = search.run()
     emit("committing", {"task": spec.task, "outcome": final["outcome"]})
-    return _commit(folder, graph, request=request, base=base.version, final=final)
-
-
-def _standing(graph: Graph, request: Request) -> Outcome | None:
-    """How HEAD says this run ended, None if it is still to be done."""
-    try:
-        check_run(graph, request.spec.task, request.run)
-    except AlreadyCommittedError as error:
-        state = graph.task(request.spec.task)
-        assert state is not None
-        if state.run == request.run and state.task_hash != request.task_hash:
-            raise ConflictError(
-                f"{request.spec.task}: run {request.run} is committed with another metric, dataset or search; "
-                f"raise spec.iteration to {request.run.iteration + 1} to train it again"
-            ) from None
-        return Outcome(kind="already", version=graph.version, route=state.route, reason=str(error))
-    return None
+    if search is not None and not search.concluded:
+        other, graph = left_to_another(folder, graph, request=request, crew=crew)
+        if other is not None:
+            return other, graph
+    return commit(folder, graph, request=request, base=base.version, final=final)
 
 
 def _open(folder: Folder, graph: Graph, request: Request) -> dict[str, Any]:
@@ -206,7 +166,7 @@ def _check_header(header: Mapping[str, Any], request: Request) -> None:
 
 @dataclass
 class _Search:
-    """One search at work in this process."""
+    """One search at work in this process; `concluded` once it was this worker that made the closing document."""
 
     folder: Folder
     base: Graph
@@ -217,6 +177,7 @@ class _Search:
     opened: tuple[TaskFacts, Mapping[str, Any]] | None = None
     deadline: Deadline = field(init=False)
     groups: Groups = field(init=False)
+    concluded: bool = False
 
     def __post_init__(self) -> None:
         self.deadline = Deadline(self.folder, self.spec.search_timeout_s)
@@ -339,7 +300,9 @@ class _Search:
                 continue
             try:
                 with self.crew.working(self.folder, *claimed):
-                    return self.folder.put_final(make())
+                    final = self.folder.put_final(make())
+                self.concluded = True
+                return final
             except SupersededError:
                 continue
 
@@ -354,49 +317,3 @@ class _Search:
 
     def _at(self, **fields: Any) -> dict[str, Any]:
         return {"task": self.spec.task, **fields}
-
-
-def _commit(
-    folder: Folder, graph: Graph, *, request: Request, base: int, final: Mapping[str, Any]
-) -> tuple[Outcome, Graph]:
-    """Upload what the closing document names, then close the search in one commit."""
-    actions: list[Action] = []
-    summary: RouteSummary | None = None
-    if final["route"] is not None:
-        route = Route.from_json(final["route"])
-        sizes = closing.upload(folder, final)
-        summary = RouteSummary.from_json(final["summary"])
-        if blobs.put_route(folder.store, route) != summary.id:
-            raise IntegrityError(f"searches/{folder.search}: the winner's summary is of another route than is there")
-        actions = [AddModules(sizes), PutRoute(summary)]
-    actions.append(
-        CloseSearch(
-            task=request.spec.task,
-            run=request.run,
-            search=folder.search,
-            task_hash=request.task_hash,
-            outcome=str(final["outcome"]),
-            visibility=request.spec.visibility,
-            sampled={str(route): int(count) for route, count in final["sampled"].items()},
-        )
-    )
-    try:
-        after, commit = log.commit(
-            folder.store,
-            graph,
-            actions=tuple(actions),
-            base=base,
-            author=f"evergraft {evergraft.__version__}",
-            search=folder.search,
-            uploaded=graph.version,
-        )
-    except AlreadyCommittedError:
-        # Another worker was first with the same document, or a later run has overtaken this one.
-        after = log.refresh(folder.store, graph)
-        standing = _standing(after, request)
-        assert standing is not None
-        return standing, after
-    state = after.task(request.spec.task)
-    route_now = state.route if state is not None else None
-    outcome = Outcome(kind=str(final["outcome"]), version=commit.version, route=route_now, reason=str(final["reason"]))
-    return outcome, after

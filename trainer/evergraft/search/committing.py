@@ -1,0 +1,129 @@
+"""The end of a search: uploading what its closing document names, and the one commit that closes it.
+
+Any worker may do it, for the document says all; but the one that wrote the document goes first, so that others do not
+upload the same again. Called by the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import evergraft
+from evergraft import names
+from evergraft.api.resolved import ResolvedTask
+from evergraft.errors import AlreadyCommittedError, ConflictError, IntegrityError
+from evergraft.graph.commit import Action, AddModules, CloseSearch, PutRoute
+from evergraft.graph.route import Route, RouteSummary
+from evergraft.graph.state import Graph, check_run
+from evergraft.names import RunKey
+from evergraft.search import closing
+from evergraft.search.claims import Crew
+from evergraft.search.folder import Folder
+from evergraft.store import blobs, log
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run of one task, as asked for."""
+
+    spec: ResolvedTask
+    run: RunKey
+    task_hash: str
+    spec_hash: str
+
+    @property
+    def search(self) -> str:
+        """The id of its search."""
+        return names.search_id(self.spec.task, self.run)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a search ended: committed, kept, none, failed; or already, when HEAD had closed this run before.
+
+    `route` is the one that serves the task at `version`, whichever search it came from.
+    """
+
+    kind: str
+    version: int
+    route: RouteSummary | None
+    reason: str
+
+
+def standing_of(graph: Graph, request: Request) -> Outcome | None:
+    """How HEAD says this run ended, None if it is still to be done."""
+    try:
+        check_run(graph, request.spec.task, request.run)
+    except AlreadyCommittedError as error:
+        state = graph.task(request.spec.task)
+        assert state is not None
+        if state.run == request.run and state.task_hash != request.task_hash:
+            raise ConflictError(
+                f"{request.spec.task}: run {request.run} is committed with another metric, dataset or search; "
+                f"raise spec.iteration to {request.run.iteration + 1} to train it again"
+            ) from None
+        return Outcome(kind="already", version=graph.version, route=state.route, reason=str(error))
+    return None
+
+
+def left_to_another(folder: Folder, graph: Graph, *, request: Request, crew: Crew) -> tuple[Outcome | None, Graph]:
+    """Wait for the commit of the worker that made the closing document, while it may be at it.
+
+    No outcome if it has died, or takes longer than a quarter of what makes a claim dead: then anybody commits.
+    """
+    began = crew.clock()
+    while not crew.has_died(folder, names.FINAL) and crew.clock() - began <= crew.timing.dead_s / 4:
+        graph = log.refresh(folder.store, graph)
+        standing = standing_of(graph, request)
+        if standing is not None:
+            return standing, graph
+        crew.wait()
+    return None, graph
+
+
+def commit(
+    folder: Folder, graph: Graph, *, request: Request, base: int, final: Mapping[str, Any]
+) -> tuple[Outcome, Graph]:
+    """Upload what the closing document names, then close the search in one commit."""
+    actions: list[Action] = []
+    summary: RouteSummary | None = None
+    if final["route"] is not None:
+        route = Route.from_json(final["route"])
+        sizes = closing.upload(folder, final)
+        summary = RouteSummary.from_json(final["summary"])
+        if blobs.put_route(folder.store, route) != summary.id:
+            raise IntegrityError(f"searches/{folder.search}: the winner's summary is of another route than is there")
+        actions = [AddModules(sizes), PutRoute(summary)]
+    actions.append(
+        CloseSearch(
+            task=request.spec.task,
+            run=request.run,
+            search=folder.search,
+            task_hash=request.task_hash,
+            outcome=str(final["outcome"]),
+            visibility=request.spec.visibility,
+            sampled={str(route): int(count) for route, count in final["sampled"].items()},
+        )
+    )
+    try:
+        after, landed = log.commit(
+            folder.store,
+            graph,
+            actions=tuple(actions),
+            base=base,
+            author=f"evergraft {evergraft.__version__}",
+            search=folder.search,
+            uploaded=graph.version,
+        )
+    except AlreadyCommittedError:
+        # Another worker was first with the same document, or a later run has overtaken this one.
+        after = log.refresh(folder.store, graph)
+        standing = standing_of(after, request)
+        assert standing is not None
+        return standing, after
+    state = after.task(request.spec.task)
+    route_now = state.route if state is not None else None
+    outcome = Outcome(kind=str(final["outcome"]), version=landed.version, route=route_now, reason=str(final["reason"]))
+    return outcome, after
