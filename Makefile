@@ -51,6 +51,7 @@ manifests: $(STAMP) ## Regenerate the CRDs and the API reference from the API ty
 
 bench-training: $(STAMP) ## Time the training loop beside a plain PyTorch loop
 	$(BIN)/python tests/bench/training/loop.py
+	$(BIN)/python tests/bench/training/side_by_side.py
 	$(BIN)/python tests/bench/startup.py
 
 bench-store: $(BENCH) ## Measure commits beside Icechunk, and what one costs as the graph grows

@@ -158,6 +158,7 @@ def alone(data: Path, backbone: Backbone, **shared: Any) -> list[dict[str, Any]]
     return ALONE[key]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["vit", "resnet"])
 @pytest.mark.parametrize("shared", [{}, CROP], ids=["plain", "crop"])
 @pytest.mark.parametrize("cap", [NO_CACHE, CACHE], ids=["recomputed", "kept"])

@@ -69,6 +69,7 @@ class Candidate:
             image_size=self.stream.preprocessing.image_size,
             dropout=spec.search.dropout,
             stochastic_depth=spec.search.stochastic_depth,
+            frozen=shared,
         )
         saved = self.states.modules(self.progress.last) if self.progress.last else {}
         if self.progress.last:

@@ -7,8 +7,9 @@ for each slot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -49,6 +50,7 @@ class Making:
     image_size: int | None
     seed: int
     features: int
+    frozen: Mapping[Hashable, RouteLayer]
 
 
 def build_candidate(
@@ -62,13 +64,15 @@ def build_candidate(
     image_size: int | None = None,
     dropout: float = 0.0,
     stochastic_depth: float = 0.0,
+    frozen: Mapping[Hashable, RouteLayer] = MappingProxyType({}),
 ) -> RouteModel:
     """The candidate that `plan` makes of the `parent` route's layers; `get` fetches modules by checked id.
 
     `labels` are this task's, `parent_labels` those of the parent's head: rows of labels with the same name are copied
     when the head is cloned. `image_size` in pixels (the preprocessing's); None keeps the parent's. Another size than
     the parent's resizes the position embeddings. `dropout` and `stochastic_depth` are chances in 0…1, the latter
-    growing from 0 at the first block to its value at the last.
+    growing from 0 at the first block to its value at the last. `frozen` are running layers, by the stored layer they
+    stand on, to be used where the plan shares those.
 
     Raises:
         SpecError: the plan does not fit the parent.
@@ -76,7 +80,7 @@ def build_candidate(
     """
     by_name = {layer.name: layer for layer in parent}
     _check_plan(by_name, plan)
-    making = Making(get, labels, parent_labels, image_size, seed, features=_features(parent, get))
+    making = Making(get, labels, parent_labels, image_size, seed, features=_features(parent, get), frozen=frozen)
     layers = [_make(by_name.get(item.name), item, making) for item in plan if item.action != "drop"]
     layers = _fit_image(layers, image_size)
     _set_noise(layers, seed=seed, dropout=dropout, stochastic_depth=stochastic_depth)
@@ -161,6 +165,8 @@ def _empty(kind: str, config: Config, *, name: str, delta: bool = False) -> nn.M
 def _share(layer: Layer, item: LayerPlan, making: Making) -> RouteLayer:
     if layer.kind == HEAD and making.labels != making.parent_labels:
         raise SpecError(f"layer {layer.name!r} cannot be shared: this task's labels differ from the parent's")
+    if not item.deltas and layer in making.frozen:
+        return making.frozen[layer]
     layer, taken = _take_back(layer, item.deltas, making.get)
     layer, folded = fold_for(layer, making.get, new=[delta.kind for delta in item.deltas])
     get = _with(making.get, folded)
