@@ -150,7 +150,7 @@ STEPS: dict[str, Step] = {
     "closes and dies": with_pod(closes_and_dies),
     "exit": with_pod(lambda c, key, pod, n: c.end_pod(pod, (64, 65, 66, 70, 75, 1, 134, 137, 139, 143)[n % 10])),
     "oom": with_pod(lambda c, key, pod, n: c.end_pod(pod, 137, reason="OOMKilled")),
-    "disrupt": with_pod(lambda c, key, pod, n: c.disrupt(pod, code=(143, 137, 1)[n % 3])),
+    "disrupt": with_pod(lambda c, key, pod, n: c.disrupt(pod, code=(143, 137, 1, 66)[n % 4], keep=n % 2 == 0)),
     "lose node": with_pod(lambda c, key, pod, n: c.lose_node(pod)),
     "queue": with_job(queue),
     "second leader": with_job(second_leader),

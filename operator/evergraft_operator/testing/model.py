@@ -317,12 +317,12 @@ class Cluster:
         for pod in self.active(job):
             del self.pods[pod["metadata"]["name"]]
 
-    def disrupt(self, pod: Fields, *, code: int = 143) -> None:
-        """A pod is put out by preemption or a drain and is gone."""
+    def disrupt(self, pod: Fields, *, code: int = 143, keep: bool = False) -> None:
+        """A pod is put out by preemption or a drain, and mostly gone with it."""
         pod["status"]["conditions"].append(
             {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
         )
-        self.end_pod(pod, code, keep=False)
+        self.end_pod(pod, code, keep=keep)
 
     def lose_node(self, pod: Fields) -> None:
         """A pod's node is gone: it terminates and never ends."""

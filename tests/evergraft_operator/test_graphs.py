@@ -1,0 +1,283 @@
+"""A ModuleGraph's life, its stewards as values, and its schedule."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from evergraft.names import RunKey
+from evergraft_operator import access, admission, cron, labels, stewards
+from evergraft_operator.conditions import Condition, read
+from evergraft_operator.graphs import GraphObserved, reconcile_graph
+from evergraft_operator.observed import Job, Pod, Thing
+from evergraft_operator.plan import Plan
+from evergraft_operator.report import Totals
+from evergraft_operator.settings import Settings
+from evergraft_operator.stewards import Question, Removal
+from evergraft_operator.testing.documents import Fields, at, graph_document, pod_document
+
+DAY = 86400
+
+
+def seen(document: Fields | None = None, **more: Any) -> GraphObserved:
+    return GraphObserved(graph=Thing.read(document or graph_document()), **more)
+
+
+def duty(plan: Plan) -> str:
+    (job,) = plan.create
+    return str(job["metadata"]["labels"][labels.DUTY])
+
+
+def done(plan: Plan, *, message: Fields | None = None, code: int = 0, ended: float = 50) -> dict[str, Any]:
+    """The steward that `plan` creates, after its end."""
+    (document,) = plan.create
+    job = Job.read({**document, "metadata": {**document["metadata"], "uid": "s1"}})
+    failure = None if code == 0 else "PodFailurePolicy" if code in (64, 65) else "BackoffLimitExceeded"
+    job = replace(job, complete=code == 0, failure=failure, ended=at(ended))
+    text = json.dumps({"format": 1, **(message or {})})
+    phase = "Failed" if code else "Succeeded"
+    pod = Pod.read(pod_document("s", job="s1", phase=phase, exit_code=code, message=text))
+    return {"jobs": (job,), "pods": (pod,)}
+
+
+def conditions(plan: Plan) -> dict[str, Condition]:
+    assert plan.status is not None
+    return read(plan.status)
+
+
+def with_status(plan: Plan, document: Fields) -> Fields:
+    return {**document, "status": plan.status or document.get("status")}
+
+
+def test_a_graph_is_started_or_adopted_by_a_steward() -> None:
+    document = graph_document(ready=False)
+    first = reconcile_graph(seen(document), at(0))
+    assert duty(first) == "init"
+    assert conditions(first)["Ready"].reason == "Initializing"
+    totals = {"version": 3, "tasks": 2, "modules": 9, "parameters": 100, "bytes": 5}
+    facts = done(first, message={"graphID": "g7", "graph": totals})
+    then = reconcile_graph(seen(with_status(first, document), **facts), at(60))
+    assert then.create == ()
+    assert then.status is not None
+    told = {key: then.status[key] for key in ("graphID", "version", "tasks", "modules", "parameters", "bytes")}
+    assert told == {"graphID": "g7", **totals}
+    assert conditions(then)["Ready"].holds
+    assert not reconcile_graph(seen(with_status(then, document), **facts), at(99)).writes
+
+
+def test_a_store_that_cannot_be_used_stalls_and_is_tried_again() -> None:
+    document = graph_document(ready=False)
+    first = reconcile_graph(seen(document), at(0))
+    facts = done(first, code=64, message={"reason": "gs://acme: no such bucket"})
+    failed = reconcile_graph(seen(with_status(first, document), **facts), at(60))
+    assert conditions(failed)["Stalled"].reason == "InitFailed"
+    assert "no such bucket" in conditions(failed)["Stalled"].message
+    assert (failed.delete, failed.create, failed.requeue_s) == ((), (), 290.0)
+    later = reconcile_graph(seen(with_status(failed, document), **facts), at(350))
+    assert len(later.delete) == 1
+    assert duty(reconcile_graph(seen(with_status(failed, document)), at(360))) == "init"
+
+
+def test_one_steward_at_a_time() -> None:
+    working = Job(name="x", namespace="ml", uid="s0")
+    plan = reconcile_graph(seen(graph_document(ready=False), jobs=(working,)), at(0))
+    assert plan.create == ()
+    leaving = replace(working, complete=True, deleting=at(0))
+    assert reconcile_graph(seen(graph_document(ready=False), jobs=(leaving,)), at(0)).create == ()
+
+
+def questions(number: int) -> tuple[Question, ...]:
+    return tuple(Question(f"uid-{index:02}", f"vision/t{index}", RunKey(1, 1), 0) for index in range(number))
+
+
+def test_heads_are_read_twenty_at_a_time() -> None:
+    plan = reconcile_graph(seen(questions=questions(25)), at(0))
+    asked = json.loads(plan.create[0]["metadata"]["annotations"][labels.QUESTION])["tasks"]
+    assert (duty(plan), len(asked)) == ("heads", 20)
+    heads: list[Any] = [{"run": "i1-c1", "outcome": "committed", "taskHash": "a" * 64, "route": {"id": "b" * 64}}]
+    facts = done(plan, message={"heads": [*heads, {"run": None}, None, "junk", {"run": "i1-c1", "outcome": "?"}]})
+    found = stewards.head_facts(facts["jobs"][0], facts["pods"])
+    assert [(fact.uid, fact.state.outcome) for fact in found] == [("uid-00", "committed"), ("uid-01", None)]
+    rest = reconcile_graph(seen(questions=questions(25), **facts), at(60))
+    left = json.loads(rest.create[0]["metadata"]["annotations"][labels.QUESTION])["tasks"]
+    assert [item["uid"] for item in left][:3] == ["uid-02", "uid-03", "uid-04"]
+
+
+def test_the_same_question_is_the_same_job() -> None:
+    names = {reconcile_graph(seen(questions=questions(3)), at(time)).create[0]["metadata"]["name"] for time in (0, 999)}
+    assert len(names) == 1
+
+
+def test_removals_come_before_questions_and_are_done_once() -> None:
+    removal = Removal("uid-r", "vision/old")
+    plan = reconcile_graph(seen(questions=questions(1), removals=(removal,)), at(0))
+    assert duty(plan) == "remove"
+    facts = done(plan)
+    fact = stewards.removal_fact(facts["jobs"][0], facts["pods"])
+    assert fact is not None
+    assert (fact.uid, fact.done) == ("uid-r", True)
+    then = reconcile_graph(seen(questions=questions(1), removals=(removal,), **facts), at(9))
+    assert duty(then) == "heads"
+
+
+def maintained(**fields: Any) -> Fields:
+    account = {"serviceAccountName": "evergraft-maintenance"}
+    return graph_document(maintenance={**account, **fields})
+
+
+def test_garbage_is_collected_on_schedule() -> None:
+    document = maintained(schedule="0 3 * * *", gracePeriod="48h")
+    early = reconcile_graph(seen(document), at(0))
+    assert (early.create, early.requeue_s) == ((), 15 * 3600)
+    due = reconcile_graph(seen(document), at(15 * 3600))
+    assert duty(due) == "collect"
+    pod = due.create[0]["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == "evergraft-maintenance"
+    asked = json.loads(
+        next(item["value"] for item in pod["containers"][0]["env"] if item["name"] == "EVERGRAFT_STEWARD")
+    )
+    assert (asked["duty"], asked["gracePeriod"], asked["store"]) == (
+        "collect",
+        "48h",
+        {"url": "gs://acme-evergraft/prod"},
+    )
+    facts = done(due, ended=15 * 3600 + 60, message={"graph": {"version": 0, "tasks": 1}})
+    then = reconcile_graph(seen(with_status(due, document), **facts), at(15 * 3600 + 99))
+    assert then.status is not None
+    assert (then.status["lastCollectionTime"], then.status["tasks"]) == ("2026-03-02T03:01:00Z", 1)
+    assert then.create == ()
+    assert then.requeue_s is not None
+    assert then.requeue_s > 80_000
+
+
+def test_a_damaged_graph_is_told_and_verified_again_in_time() -> None:
+    document = maintained(verify="Daily")
+    due = reconcile_graph(seen(document), at(DAY))
+    assert duty(due) == "verify"
+    assert due.create[0]["spec"]["template"]["spec"]["containers"][0]["image"] == Settings().images.cpu
+    facts = done(due, code=65, ended=DAY + 9, message={"reason": "module ab12… is damaged"})
+    told = reconcile_graph(seen(with_status(due, document), **facts), at(DAY + 20))
+    assert (conditions(told)["Verified"].status, conditions(told)["Verified"].reason) == ("False", "Damaged")
+    assert (told.create, told.requeue_s) == ((), DAY - 11)
+    gone = reconcile_graph(seen(with_status(told, document)), at(DAY + 9999))
+    assert not gone.writes
+    crashed = done(due, code=1, ended=DAY + 9)
+    unknown = reconcile_graph(seen(with_status(due, document), **crashed), at(DAY + 20))
+    state = conditions(unknown) if unknown.status else read(with_status(due, document)["status"])
+    assert state["Verified"].status == "Unknown"
+
+
+def test_the_younger_of_two_graphs_with_one_store_is_refused() -> None:
+    document = graph_document(uid="b", name="other", store={"url": "gs://acme-evergraft/prod/"})
+    document["metadata"]["creationTimestamp"] = "2026-03-02T00:00:00Z"
+    elder = Thing.read(graph_document())
+    plan = reconcile_graph(seen(document, rivals=(elder,), questions=questions(1)), at(0))
+    assert conditions(plan)["Ready"].reason == "StoreTaken"
+    assert conditions(plan)["Stalled"].holds
+    assert plan.create == ()
+    assert conditions(reconcile_graph(seen(rivals=(Thing.read(document),)), at(0)))["Ready"].holds
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"store": {"url": "file:///x"}}, "spec.store.url"),
+        ({"store": {"persistentVolumeClaim": {"claimName": "x"}}}, "allowedNamespaces"),
+        ({"root": {"backbone": "magic", "seed": 0}}, "spec.root.backbone"),
+    ],
+)
+def test_a_wrong_graph_is_told(spec: Fields, told: str) -> None:
+    plan = reconcile_graph(seen(graph_document(**spec)), at(0))
+    assert (conditions(plan)["Ready"].reason, plan.create) == ("InvalidSpec", ())
+    assert told in conditions(plan)["Ready"].message
+
+
+def test_a_wrong_schedule_is_told_and_stops_nothing_else() -> None:
+    plan = reconcile_graph(seen(maintained(schedule="99 3 * * *"), questions=questions(1)), at(0))
+    assert conditions(plan)["Stalled"].reason == "InvalidSchedule"
+    assert duty(plan) == "heads"
+
+
+def test_a_worker_cannot_claim_a_far_future() -> None:
+    lie, truth = Totals(version=10**15, tasks=1), Totals(version=4, tasks=3)
+    plan = reconcile_graph(seen(totals=(lie, truth)), at(0))
+    assert plan.status is not None
+    assert (plan.status["version"], plan.status["tasks"]) == (4, 3)
+
+
+def test_a_deleted_graph_is_left_alone() -> None:
+    document = graph_document()
+    document["metadata"]["deletionTimestamp"] = "2026-03-01T12:00:00Z"
+    assert reconcile_graph(seen(document, questions=questions(1)), at(0)) == Plan()
+
+
+@pytest.mark.parametrize(
+    ("allowed", "labels_there", "denied"),
+    [
+        ({"from": "Same"}, {}, True),
+        ({"from": "All"}, None, False),
+        ({"from": "Selector", "selector": {"matchLabels": {"a": "b"}}}, {"a": "b", "c": "d"}, False),
+        ({"from": "Selector", "selector": {"matchLabels": {"a": "b"}}}, {"a": "c"}, True),
+        ({"from": "Selector", "selector": {"matchLabels": {"a": "b"}}}, None, True),
+        *[
+            ({"from": "Selector", "selector": {"matchExpressions": [{"key": "a", **rule}]}}, {"a": "b"}, denied)
+            for rule, denied in (
+                ({"operator": "In", "values": ["b", "c"]}, False),
+                ({"operator": "NotIn", "values": ["b"]}, True),
+                ({"operator": "Exists"}, False),
+                ({"operator": "DoesNotExist"}, True),
+                ({"operator": "Near"}, True),
+                ({"operator": "In", "values": "b"}, True),
+            )
+        ],
+    ],
+)
+def test_who_may_grow_a_graph(allowed: Fields, labels_there: dict[str, str] | None, denied: bool) -> None:
+    graph, wrong = admission.read_graph(Thing.read(graph_document(allowedNamespaces=allowed)))
+    assert graph is not None, wrong
+    assert (access.denial(graph, "vision", labels_there) is not None) == denied
+    assert access.denial(graph, "ml", None) is None
+
+
+@pytest.mark.parametrize(
+    ("schedule", "after", "due"),
+    [
+        ("0 3 * * *", "2026-03-01T02:59:59", "2026-03-01T03:00:00"),
+        ("0 3 * * *", "2026-03-01T03:00:00", "2026-03-02T03:00:00"),
+        ("*/15 * * * *", "2026-03-01T03:01:00", "2026-03-01T03:15:00"),
+        ("5-10/5 1,2 * * *", "2026-03-01T01:06:00", "2026-03-01T01:10:00"),
+        ("0 0 29 2 *", "2026-03-01T00:00:00", "2028-02-29T00:00:00"),
+        ("0 0 * * mon", "2026-03-01T00:00:00", "2026-03-02T00:00:00"),
+        ("0 0 * * 7", "2026-03-02T00:00:00", "2026-03-08T00:00:00"),
+        ("0 0 13 * fri", "2026-03-01T00:00:00", "2026-03-06T00:00:00"),
+        ("0 0 31 dec *", "2026-03-01T00:00:00", "2026-12-31T00:00:00"),
+        ("30/10 * * * *", "2026-03-01T00:00:00", "2026-03-01T00:30:00"),
+        ("@weekly", "2026-03-01T00:00:00", "2026-03-08T00:00:00"),
+        ("0 0 30 2 *", "2026-03-01T00:00:00", None),
+    ],
+)
+def test_cron(schedule: str, after: str, due: str | None) -> None:
+    utc = datetime.UTC
+    expected = datetime.datetime.fromisoformat(due).replace(tzinfo=utc) if due else None
+    assert cron.parse(schedule).next_after(datetime.datetime.fromisoformat(after).replace(tzinfo=utc)) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "* * * *", "60 * * * *", "a * * * *", "5-1 * * * *", "*/0 * * * *", "² * * * *", "1/x * * * *"]
+)
+def test_wrong_schedules_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"cron schedule|backwards|not a number"):
+        cron.parse(text)
+
+
+def test_stewards_meet_pod_security_too() -> None:
+    (job,) = reconcile_graph(seen(graph_document(ready=False)), at(0)).create
+    spec = job["spec"]["template"]["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+    assert job["metadata"]["ownerReferences"][0]["kind"] == "ModuleGraph"
+    assert job["metadata"]["namespace"] == "ml"
