@@ -8,7 +8,7 @@ folder first, create-only, so that a worker that starts again finds every decisi
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -231,18 +231,15 @@ class _Search:
         results: dict[int, SlotResult] = {}
         while True:
             seen = self.crew.look(self.folder, names.slot_place(generation, 0)[:5])
-            there = [s for s, place in enumerate(places) if s not in results and place in seen and seen[place].result]
-            stored = parallel.each(self._stored, [SlotRef(generation, slot) for slot in there])
-            results |= dict(zip(there, stored, strict=True))
-            missing = [place for slot, place in enumerate(places) if slot not in results]
+            listed = {slot for slot, place in enumerate(places) if place in seen and seen[place].result}
+            done = sorted(listed | results.keys())
+            missing = [place for slot, place in enumerate(places) if slot not in done]
             is_late = bool(missing) and self.deadline.passed(names.slot_place(generation, 0)[:5])
             at_work = is_late and self.crew.any_at_work(missing, seen)
-            stop = self._stop(generation, results, record=is_late and not at_work)
-            if stop is not None:
-                counted = [results.get(slot) or self._stored(SlotRef(generation, slot)) for slot in stop.slots]
-                return tuple(counted), stop.reason
-            if not missing:
-                return tuple(results[slot] for slot in range(len(places))), None
+            stop = self._stop(generation, done, record=is_late and not at_work)
+            if stop is not None or not missing:
+                counted = done if stop is None else stop.slots
+                return self._all(generation, counted, results), None if stop is None else stop.reason
             if at_work:
                 self.crew.wait()  # those at work end with what they have
                 continue
@@ -256,12 +253,19 @@ class _Search:
             }
             results |= self.groups.train(slots, claimed, seen)
 
-    def _stop(self, generation: int, results: Mapping[int, SlotResult], *, record: bool) -> Stop | None:
+    def _all(self, generation: int, slots: Sequence[int], made: Mapping[int, SlotResult]) -> tuple[SlotResult, ...]:
+        """The results of some slots: those made here, and others' as they stand, several read at once."""
+        others = [slot for slot in slots if slot not in made]
+        stored = parallel.each(self._stored, [SlotRef(generation, slot) for slot in others])
+        results = {**made, **dict(zip(others, stored, strict=True))}
+        return tuple(results[slot] for slot in slots)
+
+    def _stop(self, generation: int, done: Sequence[int], *, record: bool) -> Stop | None:
         """The stop that ends the search in this generation, if one is recorded, or is to be now."""
         if self.deadline.timeout_s is None:
             return None
         if record:
-            ours = time_is_up(self.deadline.timeout_s, generation=generation, slots=results)
+            ours = time_is_up(self.deadline.timeout_s, generation=generation, slots=done)
             stop = Stop.from_json(self.folder.put_stop(ours.to_json()))
             self.emit("stopped", self._at(reason=stop.reason, results=len(stop.slots)))
         else:
