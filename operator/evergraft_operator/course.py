@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from evergraft.api.fields import seconds
 from evergraft.names import RunKey
-from evergraft_operator import accounting, admission, failures, labels, runs, waiting
+from evergraft_operator import accounting, admission, failures, labels, report, runs, waiting
 from evergraft_operator.admission import Admission
 from evergraft_operator.jobs import GRACE_S, RESERVE, Attempt
 from evergraft_operator.observed import Job, Observed, Pod
@@ -24,6 +24,8 @@ from evergraft_operator.waiting import Wait
 
 STICKY = (*failures.YOURS, *failures.SIZE, "StartTimeout")
 """Stalls that outlive the Job they came from."""
+SAID_BY_WORKERS = ("UserError", "DataError", *report.CODES)
+"""Stalls whose Job fails by itself."""
 REPINNED = ("ImagePull", "PodRejected", "ImageVersion")
 """Stalls after which a resumed search takes its image anew: the pinned one is what was wrong."""
 FIRST_RETRY_S = 10
@@ -284,7 +286,7 @@ def _superfluous(scene: _Scene, stall: Stall | None) -> Iterator[Job]:
         elif job.live:
             at_work = scene.working and job == scene.job and not scene.suspended and not revoked
             # A worker's own refusal fails the Job at once, and its pods stay for their logs.
-            ends_itself = stall is not None and stall.reason in ("UserError", "DataError")
+            ends_itself = stall is not None and stall.reason in SAID_BY_WORKERS
             if not at_work or (stall is not None and not ends_itself):
                 yield job
 

@@ -227,6 +227,40 @@ def test_what_is_the_user_s_stalls_and_stays_so(exit_code: int, reason: str, tol
         assert (gone.create, gone.writes) == ((), False)
 
 
+def test_a_job_that_fails_by_itself_keeps_its_pods_for_their_logs() -> None:
+    refused = pod(phase="Failed", exit_code=64)
+    plan = reconcile(seen(open_status(), jobs=(JOB,), pods=(refused,)), at(20))
+    assert (stalled(plan), plan.delete) == ("UserError", ())
+    crashes = tuple(pod(f"p{number}", phase="Failed", exit_code=139) for number in range(4))
+    plan = reconcile(seen(open_status(), jobs=(replace(JOB, failed=4),), pods=crashes), at(20))
+    assert (stalled(plan), len(plan.delete)) == ("CandidateCrashes", 1)
+    assert plan.status is not None
+    assert "waiting" not in plan.status
+
+
+def test_accelerator_seconds_by_use() -> None:
+    saved = pod("a", phase="Failed", exit_code=143, started=0, ended=100)
+    crashed = pod("b", phase="Failed", exit_code=139, started=0, ended=30)
+    own = json.dumps({"outcome": "stopped", "acceleratorSeconds": {"useful": 10**9, "lost": 5}})
+    lying = pod("c", phase="Failed", exit_code=143, started=0, ended=10, message=own)
+    facts: dict[str, Any] = {
+        "pods": (saved, crashed, lying),
+        "spec": {"workers": {"accelerator": {"type": "GPU", "count": 2}}},
+    }
+    plan = reconcile(seen(open_status(), jobs=(replace(JOB, spent={"useful": 7}),), **facts), at(200))
+    assert plan.status is not None
+    assert plan.status["acceleratorSeconds"] == {"useful": 7 + 220, "lost": 60}
+    gone = reconcile(seen(plan.status, heads=heads(OPEN, attempt=1)), at(300))
+    assert json.loads(gone.create[0]["metadata"]["annotations"][labels.SECONDS]) == {"useful": 227, "lost": 60}
+
+
+def test_the_elder_goes_on_beside_a_younger_rival() -> None:
+    document = task_document("other", uid="a", taskID=TASK)
+    document["metadata"]["creationTimestamp"] = "2026-04-01T12:00:00Z"
+    plan = reconcile(seen(heads=heads(OPEN), rivals=(Thing.read(document),)), at(0))
+    assert len(plan.create) == 1
+
+
 def test_suspend_and_resume_try_again_with_cleared_counters() -> None:
     old = {"type": "Stalled", "status": "True", "reason": "OutOfMemory", "lastTransitionTime": "2026-03-01T12:00:00Z"}
     status = {**open_status(), "failures": {"OutOfMemory": 4, "Preempted": 2}, "conditions": [old]}
