@@ -24,8 +24,9 @@ from evergraft.store import log
 from evergraft.store.memory import MemoryStore
 from evergraft.testing.arithmetic import make_request
 from evergraft_trainer import profile
+from evergraft_trainer.company import member, read_start
 from evergraft_trainer.data.batches import Batch
-from evergraft_trainer.device import open_device
+from evergraft_trainer.device import Device, open_device
 from evergraft_trainer.nn.assemble import RouteModel
 from evergraft_trainer.nn.route_layer import RouteLayer
 from evergraft_trainer.prefix import Prefixes
@@ -360,13 +361,24 @@ def test_candidates_of_other_streams_take_their_turn_in_the_same_group(data: Pat
     assert found[1::2] == alone(data, "vit", **CROP)[1:4:2]
 
 
-def test_company_shares_data_and_a_costly_layer(data: Path) -> None:
+def test_company_shares_batches_and_something_costly(data: Path) -> None:
     place = bench(data, "vit", "company")
-    plans = [*place.plans(), place.plans(**CROP)[0]]
+    cropped = place.plans(**CROP)
+    plans = [*place.plans(), cropped[0], cropped[5]]
     claimed = [Claimed(SlotRef(0, slot), plan) for slot, plan in enumerate(plans)]
     trainer = place.trainer()
     assert [ref.slot for ref in trainer.company(claimed[0], claimed[1:])] == [1, 2, 3, 4, 6, 7]
     assert list(trainer.company(claimed[5], [*claimed[:5], *claimed[6:]])) == []
-    assert list(trainer.company(claimed[8], claimed[:8])) == []
+    assert [ref.slot for ref in trainer.company(claimed[8], [*claimed[:8], claimed[9]])] == [9]
     trainer.width = 3
     assert [ref.slot for ref in trainer.company(claimed[0], claimed[1:])] == [1, 2]
+
+
+def test_company_leaves_half_of_the_free_memory(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = bench(data, "vit", "company")
+    claimed = [Claimed(SlotRef(0, slot), place.plans(**CROP)[5]) for slot in range(8)]
+    trainer = place.trainer()
+    size = member(place.spec, claimed[0], read_start(trainer.folder, claimed[0].plan)).size
+    for room in (0, 3):
+        monkeypatch.setattr(Device, "free_memory", lambda _, room=room: 2 * size * (1 + room))
+        assert [ref.slot for ref in trainer.company(claimed[0], claimed[1:])] == list(range(1, room + 1))

@@ -80,13 +80,17 @@ def member(spec: ResolvedTask, claimed: Claimed, start: Start) -> Member:
 
 
 def gains(first: Member, other: Member) -> bool:
-    """Whether two candidates gain from being trained side by side: same batches, and a costly layer in common."""
+    """Whether two candidates gain from being trained side by side: same batches, and something costly in common.
+
+    That is a frozen block at the bottom, or images that are worked on one by one in every epoch. Shared batches alone
+    gain nothing, and several models in turn use a processor's caches worse than one.
+    """
     if first.stream != other.stream:
         return False
     common = 0
     while common < min(len(first.prefix), len(other.prefix)) and first.prefix[common] == other.prefix[common]:
         common += 1
-    return any(layer.kind in HEAVY for layer in first.prefix[:common])
+    return first.stream.augmentation.moves_pixels or any(layer.kind in HEAVY for layer in first.prefix[:common])
 
 
 def choose(
