@@ -22,6 +22,7 @@ TASK: dict[str, Any] = {
     "search": {
         "id": "a" * 64,
         "runKey": "i1-c1",
+        "outcome": "committed",
         "attempt": 2,
         "specHash": "sha256:" + "a" * 64,
         "baseVersion": 41,

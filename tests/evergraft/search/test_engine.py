@@ -309,3 +309,15 @@ def test_cut_off_at_any_write_the_next_worker_commits_the_same(
         assert route_of(after, "a/one") == route_of(expected, "a/one")
         writes += 1
     assert writes > 10
+
+
+@pytest.mark.parametrize("torn", ["claim-1.json", "beat-1.json"])
+def test_a_claim_or_beat_torn_by_a_power_cut_is_a_dead_one(store: MemoryStore, torn: str) -> None:
+    request = make_request("a/one")
+    with pytest.raises(StoreUnavailableError):
+        search(Cut(store, writes=3, landed=True), request)
+    store.put(names.slot_key(request.search, 0, 0, "claim-1.json"), b'{"format":1,"worker":"other"}')
+    store.put(names.slot_key(request.search, 0, 0, torn), b'{"form')
+    outcome, _, trained = search(store, request)
+    assert outcome.kind == "committed"
+    assert trained == [SlotRef(0, 0)]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from evergraft import names
-from evergraft.errors import StoppedError
+from evergraft.errors import IntegrityError, StoppedError
 from evergraft.search import host
 from evergraft.search.deadline import Deadline
 from evergraft.search.duty import Duty
@@ -221,7 +221,7 @@ class Crew:
         ends = []
         for claim in range(1, number):
             state = get_json(folder.store, _key(folder, place, f"state-{claim}.json"), what="state")
-            beat = get_json(folder.store, _key(folder, place, f"beat-{claim}.json"), what="beat")
+            beat = _passing(folder, place, f"beat-{claim}.json")
             samples = int(state["samples"]) if state else -1
             ends.append(bool(beat and beat.get("released")) or samples > newest)
             newest = max(newest, samples)
@@ -241,8 +241,11 @@ class Crew:
 
     def _create(self, folder: Folder, place: str, number: int) -> bool:
         ours = {"worker": self.worker, WRITE_ID: uuid.uuid4().hex, "process": host.identity()}
-        stands = put_json_if_absent(folder.store, _key(folder, place, f"claim-{number}.json"), ours)
-        return bool(stands[WRITE_ID] == ours[WRITE_ID])
+        try:
+            stands = put_json_if_absent(folder.store, _key(folder, place, f"claim-{number}.json"), ours)
+        except IntegrityError:  # torn by a power cut: somebody's, and dead
+            return False
+        return bool(stands.get(WRITE_ID) == ours[WRITE_ID])
 
     def _update(self, folder: Folder, place: str, found: Mapping[str, float]) -> Seen:
         """Bring what is known of a place up to its listing (name to time of last write)."""
@@ -253,13 +256,13 @@ class Crew:
         claim = max(_numbers(found, "claim"), default=0)
         beat = (claim, found.get(f"beat-{claim}.json", 0.0))
         if claim != seen.claim:
-            claimed = get_json(folder.store, _key(folder, place, f"claim-{claim}.json"), what="claim") or {}
+            claimed = _passing(folder, place, f"claim-{claim}.json")
             seen.worker, process = str(claimed.get("worker")), claimed.get("process")
             seen.process = process if isinstance(process, dict) else None
         if beat != seen.beat or claim != seen.claim:
             value: Mapping[str, Any] = {}
             if beat[1]:
-                value = get_json(folder.store, _key(folder, place, f"beat-{claim}.json"), what="beat") or {}
+                value = _passing(folder, place, f"beat-{claim}.json")
             seen.released = value.get("released") is True
             seen.since = self.clock()
         seen.claim, seen.beat = claim, beat
@@ -276,3 +279,11 @@ def _numbers(found: Iterable[str], kind: str) -> Iterator[int]:
 
 def _key(folder: Folder, place: str, name: str) -> str:
     return names.search_key(folder.search, f"{place}/{name}")
+
+
+def _passing(folder: Folder, place: str, name: str) -> Mapping[str, Any]:
+    """A claim or a beat; empty if there is none, or if a power cut tore it: it dies by silence like any other."""
+    try:
+        return get_json(folder.store, _key(folder, place, name), what=name) or {}
+    except IntegrityError:
+        return {}
