@@ -9,63 +9,22 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 from evergraft.api.modulegraph import Maintenance, ModuleGraph, Store
-from evergraft_operator import admission, conditions, cron, reading, report, stewards
+from evergraft_operator import admission, conditions, cron, reading, stewards
 from evergraft_operator.conditions import Condition
 from evergraft_operator.events import Event
+from evergraft_operator.graphstatus import GraphObserved, GraphStatus, answers, fields_of, learn, read_status
 from evergraft_operator.observed import Job, Pod, Thing
 from evergraft_operator.plan import Deletion, Fields, Plan
 from evergraft_operator.reading import Moment, seconds_between
-from evergraft_operator.report import Totals
-from evergraft_operator.settings import Settings
-from evergraft_operator.stewards import Answer, Errand, Question, Removal
+from evergraft_operator.stewards import Errand, Question
+
+__all__ = ["GraphObserved", "reconcile_graph", "store_key"]
 
 RETRY_S = 300.0
 """How long a steward that failed stays for its log before the next one takes its name."""
-MAX_LEAP = 1000
-"""How many versions a worker may claim the graph to be ahead of what is known: it is not trusted."""
 _INTERVALS = {"Daily": 1, "Weekly": 7, "Monthly": 30}
-
-
-@dataclass(frozen=True)
-class GraphObserved:
-    """Everything one reconcile of a ModuleGraph decides by.
-
-    `rivals` are all other ModuleGraphs; `questions` and `removals` stand in the newest plans of its Tasks; `totals`
-    are what workers' final reports say of it.
-    """
-
-    graph: Thing
-    settings: Settings = field(default_factory=Settings)
-    rivals: tuple[Thing, ...] = ()
-    jobs: tuple[Job, ...] = ()
-    pods: tuple[Pod, ...] = ()
-    questions: tuple[Question, ...] = ()
-    removals: tuple[Removal, ...] = ()
-    totals: tuple[Totals, ...] = ()
-
-
-@dataclass(frozen=True)
-class GraphStatus:
-    """A ModuleGraph's status: read with suspicion, written whole."""
-
-    graph: str | None = None
-    totals: Totals | None = None
-    verified: Moment | None = None
-    collected: Moment | None = None
-
-
-def read_status(value: object) -> GraphStatus:
-    """Parse a status."""
-    fields = reading.mapping(value)
-    return GraphStatus(
-        graph=reading.text_or_none(fields.get("graphID"), 64),
-        totals=report.totals(fields),
-        verified=reading.moment(fields.get("lastVerifyTime")),
-        collected=reading.moment(fields.get("lastCollectionTime")),
-    )
 
 
 def reconcile_graph(observed: GraphObserved, now: Moment) -> Plan:
@@ -76,11 +35,13 @@ def reconcile_graph(observed: GraphObserved, now: Moment) -> Plan:
     spec, wrong = admission.read_graph(thing)
     refusal = ("InvalidSpec", wrong) if spec is None else _taken(thing, spec, observed.rivals)
     before = conditions.read(thing.status)
-    status = _learn(read_status(thing.status), observed)
+    status = learn(read_status(thing.status), observed)
     errand = None if spec is None or refusal is not None else _errand(spec, status, observed, now)
     act = _send(observed, spec, errand, now) if spec is not None else Plan()
     wanted = list(_conditions(observed, status, refusal, before, errand))
-    fields = _fields(status, conditions.settle(before, wanted, generation=thing.generation, now=now), thing.generation)
+    fields = fields_of(
+        status, conditions.settle(before, wanted, generation=thing.generation, now=now), thing.generation
+    )
     changed = fields != dict(thing.status)
     due = _next_due(spec, status, thing, now) if spec is not None and refusal is None else None
     waits = [time for time in (act.requeue_s, due) if time is not None]
@@ -111,50 +72,6 @@ def _taken(thing: Thing, spec: ModuleGraph, rivals: Iterable[Thing]) -> tuple[st
             told = f"the store belongs to the older ModuleGraph {rival.namespace}/{rival.name}; use that one"
             return "StoreTaken", told
     return None
-
-
-def _answers(observed: GraphObserved) -> Iterator[tuple[Job, Answer]]:
-    """Finished stewards, oldest first."""
-    done = sorted((job for job in observed.jobs if job.finished), key=lambda job: (str(job.ended), job.name))
-    for job in done:
-        found = stewards.answer(job, observed.pods)
-        if found is not None:
-            yield job, found
-
-
-def _learn(status: GraphStatus, observed: GraphObserved) -> GraphStatus:
-    """The status with what stewards and workers have told since."""
-    graph, totals, verified, collected = status.graph, status.totals, status.verified, status.collected
-    for job, found in _answers(observed):
-        over = job.ended or job.created
-        checked = job.duty == "verify" and (found.ok or job.failure == "PodFailurePolicy")
-        fresh = (checked and _later(over, verified)) or (job.duty == "collect" and found.ok and _later(over, collected))
-        if found.ok:
-            graph = graph or (found.graph if job.duty == "init" else None)
-            totals = _newer(totals, found.totals, trusted=fresh)
-        if fresh and job.duty == "verify":
-            verified = over
-        if fresh and job.duty == "collect":
-            collected = over
-    for told in observed.totals:
-        if totals is not None and told.version - totals.version <= MAX_LEAP:
-            totals = _newer(totals, told, trusted=False)
-    return GraphStatus(graph=graph, totals=totals, verified=verified, collected=collected)
-
-
-def _later(time: Moment | None, than: Moment | None) -> bool:
-    return time is not None and (than is None or time > than)
-
-
-def _newer(known: Totals | None, told: Totals | None, *, trusted: bool) -> Totals | None:
-    """What is told if it is newer, or fresh from who has seen everything; figures it leaves out stay as they were."""
-    if told is None or (known is not None and told.version <= known.version and not trusted):
-        return known
-    if known is None:
-        return told
-    names = ("tasks", "modules", "parameters", "bytes")
-    kept = {name: getattr(known if getattr(told, name) is None else told, name) for name in names}
-    return Totals(version=told.version, **kept)
 
 
 def _errand(spec: ModuleGraph, status: GraphStatus, observed: GraphObserved, now: Moment) -> Errand | None:
@@ -264,7 +181,7 @@ def _failed(observed: GraphObserved, errand: Errand | None) -> tuple[str, str] |
     if errand is None or errand.duty not in ("init", "heads", "remove", "collect"):
         return None
     name = stewards.job_name(observed.graph, errand)
-    for job, found in _answers(observed):
+    for job, found in answers(observed):
         if job.name == name and not found.ok:
             return f"{errand.duty.capitalize()}Failed", f"{found.reason or 'no report'}; tried again every 5 minutes"
     return None
@@ -272,7 +189,7 @@ def _failed(observed: GraphObserved, errand: Errand | None) -> tuple[str, str] |
 
 def _verification(observed: GraphObserved, before: dict[str, Condition]) -> Condition:
     """How the newest verification ended; one that could not be carried out says nothing."""
-    for job, found in reversed(list(_answers(observed))):
+    for job, found in reversed(list(answers(observed))):
         if job.duty == "verify" and found.ok:
             return Condition("Verified", "True", "Verified", found.reason or "everything holds")
         if job.duty == "verify" and job.failure == "PodFailurePolicy" and _found_damage(job, observed.pods):
@@ -283,23 +200,6 @@ def _verification(observed: GraphObserved, before: dict[str, Condition]) -> Cond
 def _found_damage(job: Job, pods: Iterable[Pod]) -> bool:
     """Whether it ended with 65: something stored is not what it should be."""
     return "exit code 65" in job.message or any(pod.owner == job.uid and pod.exit_code == 65 for pod in pods)
-
-
-def _fields(status: GraphStatus, settled: list[Fields], generation: int) -> Fields:
-    totals = status.totals
-    found: Fields = {
-        "observedGeneration": generation,
-        "graphID": status.graph,
-        "version": totals.version if totals else None,
-        "tasks": totals.tasks if totals else None,
-        "modules": totals.modules if totals else None,
-        "parameters": totals.parameters if totals else None,
-        "bytes": totals.bytes if totals else None,
-        "lastVerifyTime": reading.written(status.verified) if status.verified else None,
-        "lastCollectionTime": reading.written(status.collected) if status.collected else None,
-        "conditions": settled,
-    }
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _events(before: dict[str, Condition], fields: Fields) -> Iterator[Event]:

@@ -208,9 +208,8 @@ def _events(previous: Previous, admitted: Admission, path: Course, fields: Field
             "SearchStarted", f"run {path.start.run}, attempt {path.start.number}: {fields['search']['jobName']}"
         )
     if phase(after, deleting=False) == "Training" != previous.phase:
-        yield Event(
-            "WorkersReady", f"{path.job.ready if path.job else 0} workers of run {path.search and path.search.run}"
-        )
+        ready = sum(pod.ready for pod in path.pods)
+        yield Event("WorkersReady", f"{ready} workers of run {path.search.run if path.search else ''} are ready")
     if path.start is None:
         yield from _losses(previous.failures, path.failures)
     yield from _turns(before, after)

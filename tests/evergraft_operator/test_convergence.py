@@ -28,7 +28,7 @@ from evergraft_operator.testing.model import Cluster, heard_progress
 KEY = ("vision", "cifar10")
 TASK = "vision/cifar10"
 QUICK = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 Step = Callable[[Cluster, int], object]
@@ -323,3 +323,32 @@ def test_a_cluster_rebuilt_from_git_trains_nothing() -> None:
     assert phases == {"Succeeded"}
     assert len(created) == 4  # One that adopts the graph, three that read 20, 20 and 5 heads.
     assert sum("AlreadyCommitted" in line for line in cluster.log) == 45
+
+
+@QUICK
+@given(scripts, st.permutations(["a", "b", "c", "d"]))
+def test_tasks_that_wait_for_each_other_all_end(script: list[tuple[str, int]], order: list[str]) -> None:
+    harmless = ("reconcile", "time", "pods", "disrupt", "steward", "vanish")
+    cluster = Cluster(graph=graph_document(ready=False))
+    for number, name in enumerate(order):
+        after = [f"vision/{other}" for other in order[:number]]
+        cluster.tasks["vision", name] = task_document(name, uid=f"uid-{name}", after=after)
+    play(cluster, [item for item in script[:25] if item[0] in harmless])
+    cluster.calm(rounds=200)
+    assert {task["status"]["phase"] for task in cluster.tasks.values()} == {"Succeeded"}
+    first = [next(i for i, line in enumerate(cluster.log) if f"create {name}-" in line) for name in order]
+    assert first == sorted(first)
+
+
+def test_of_two_tasks_with_one_id_the_younger_takes_over_once_the_older_is_gone() -> None:
+    cluster = Cluster()
+    cluster.tasks[KEY] = task_document()
+    cluster.tasks["vision", "copy"] = task_document("copy", uid="younger", taskID=TASK)
+    cluster.tasks["vision", "copy"]["metadata"]["creationTimestamp"] = "2026-03-01T12:00:05Z"
+    cluster.calm()
+    accepted = cluster.tasks["vision", "copy"]["status"]["conditions"][0]
+    assert (accepted["status"], accepted["reason"]) == ("False", "TaskIDTaken")
+    cluster.delete_task(KEY)
+    cluster.calm()
+    assert cluster.tasks["vision", "copy"]["status"]["phase"] == "Succeeded"
+    assert sum("create copy-" in line for line in cluster.log) == 0
