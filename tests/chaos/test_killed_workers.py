@@ -108,6 +108,15 @@ def test_a_worker_stopped_for_longer_than_a_lease_changes_nothing(graph: Path, u
     holds(graph, undisturbed)
 
 
+def test_a_clock_that_is_hours_wrong_changes_nothing(graph: Path, undisturbed: dict[str, Any]) -> None:
+    lease = ("--slow", 0.1, "--beat", 0.1, "--dead", 5)
+    workers = [start(graph, "--clock", hours, *lease) for hours in (-7, 0, 31)]
+    said = [finish(worker) for worker in workers]
+    trained = [tuple(slot) for worker in said for slot in worker["trained"]]
+    assert sorted(trained) == sorted(map(tuple, undisturbed["trained"]))
+    holds(graph, undisturbed)
+
+
 def test_all_workers_killed_then_started_again(graph: Path, undisturbed: dict[str, Any]) -> None:
     workers = [start(graph, "--slow", 0.3) for _ in range(2)]
     wait_for(lambda: list(graph.glob("searches/*/0000-*/result.json")))

@@ -110,6 +110,21 @@ def test_run_with_two_workers_has_the_winner_of_one(graph: Path, undisturbed: li
     assert modules(graph) == undisturbed
 
 
+def test_one_pool_searches_several_tasks_at_once(graph: Path) -> None:
+    """Both searches are open at one time, and both end on one graph."""
+    folder = graph.parent / "tasks"
+    folder.mkdir()
+    text = (graph.parent / "pets.yaml").read_text().replace("url: data.npz", f"url: {graph.parent / 'data.npz'}")
+    for name in ("cats", "dogs"):
+        (folder / f"{name}.yaml").write_text(text.replace("name: pets", f"name: {name}"))
+    rows = json.loads(finish(evergraft("run", folder, "--graph", graph, "--workers", 2, "--at-once", "--json")))
+    assert {row["outcome"] for row in rows} <= {"committed", "already"}
+    headers = [json.loads(path.read_text()) for path in graph.glob("searches/*/search.json")]
+    assert sorted(header["task"] for header in headers) == ["default/cats", "default/dogs"]
+    assert log.read_graph(FileStore(graph)).version == 2
+    assert verify(FileStore(graph)).holds
+
+
 def test_sigterm_saves_releases_and_exits_143_soon(graph: Path, undisturbed: list[str]) -> None:
     stopped = worker(graph)
     wait_for(lambda: list(graph.glob("searches/*/0000-*/claim-1.json")))

@@ -22,20 +22,33 @@ from evergraft.search.events import Emit
 FOLLOW_PARENT = "EVERGRAFT_FOLLOW_PARENT"
 """Set for processes that must end with the one that started them, to the number of its workers."""
 
+WORKER_NUMBER = "EVERGRAFT_WORKER_NUMBER"
+"""Which of a run's processes this is, counted from 0."""
+
 END_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 30.0
 
 
 @contextmanager
 def extra_workers(
-    count: int, files: Sequence[Path], *, graph_url: str, threads: int, device: str, passes: int, emit: Emit
+    count: int,
+    files: Sequence[Path],
+    *,
+    graph_url: str,
+    threads: int,
+    device: str,
+    passes: int,
+    at_once: bool,
+    emit: Emit,
 ) -> Iterator[None]:
     """`count` more processes of this run while the block runs; asked to stop at its end, and waited for.
 
-    On cuda each gets the GPU of its number, this process keeping the first.
+    On cuda each gets the GPU of its number, this process keeping the first. With `at_once` each begins with the task
+    of its number.
     """
     command = [sys.executable, "-m", "evergraft", "run", *map(str, files), "--graph", graph_url]
     command += ["--threads", str(threads), "--device", device, "--passes", str(passes), "--json"]
+    command += ["--at-once"] if at_once else []
     with contextlib.ExitStack() as stack:
         for number in range(1, count + 1):
             stack.enter_context(_worker(command, number, emit, workers=count + 1))
@@ -44,7 +57,7 @@ def extra_workers(
 
 @contextmanager
 def _worker(command: Sequence[str], number: int, emit: Emit, *, workers: int) -> Iterator[None]:
-    environment = {**os.environ, FOLLOW_PARENT: str(workers)}
+    environment = {**os.environ, FOLLOW_PARENT: str(workers), WORKER_NUMBER: str(number)}
     if "cuda" in command:
         environment["CUDA_VISIBLE_DEVICES"] = str(number)
     process = subprocess.Popen(  # noqa: S603 - our own program and arguments, no shell

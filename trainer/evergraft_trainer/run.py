@@ -32,7 +32,7 @@ from evergraft.store.open import open_store
 from evergraft.store.seam import Store
 from evergraft_trainer import profile
 from evergraft_trainer.device import Device, DeviceKind, open_device
-from evergraft_trainer.pool import FOLLOW_PARENT, extra_workers
+from evergraft_trainer.pool import FOLLOW_PARENT, WORKER_NUMBER, extra_workers
 from evergraft_trainer.roots import init_from_document
 from evergraft_trainer.stopping import stop_signals
 from evergraft_trainer.trainer import TorchTrainer
@@ -84,12 +84,16 @@ class Report:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run: CPU threads of each worker, where, how many workers, and how often to go over all tasks."""
+    """How to run: CPU threads of each worker, where, how many workers, and how often to go over all tasks.
+
+    With `at_once` each worker begins with another task, so that searches of several tasks are open at once.
+    """
 
     threads: int = 1
     device: DeviceKind = "cpu"
     workers: int = 1
     passes: int = 1
+    at_once: bool = False
 
 
 def run_files(files: Sequence[Path], *, graph_url: str, settings: Settings, emit: Emit) -> Report:
@@ -116,8 +120,11 @@ def run_files(files: Sequence[Path], *, graph_url: str, settings: Settings, emit
         threads=settings.threads,
         device=settings.device,
         passes=settings.passes,
+        at_once=settings.at_once,
         emit=emit,
     )
+    if settings.at_once:
+        jobs = ready_first(jobs, start=int(os.environ.get(WORKER_NUMBER, "0")))
     with stop_signals() as stop:
         together = int(os.environ.get(FOLLOW_PARENT, settings.workers))
         if FOLLOW_PARENT in os.environ:
@@ -154,11 +161,22 @@ def in_order(documents: Sequence[Document]) -> tuple[Job, ...]:
     jobs = [_job(document, document.value) for document in documents if isinstance(document.value, Task)]
     if not jobs:
         raise SpecError("no Task in these files; see docs/quickstart.md for one")
+    return ready_first(jobs)
+
+
+def ready_first(jobs: Sequence[Job], *, start: int = 0) -> tuple[Job, ...]:
+    """The jobs from number `start` on and around, each after those it names in `after`.
+
+    Raises:
+        SpecError: they wait for each other.
+    """
+    start %= len(jobs)
+    turned = [*jobs[start:], *jobs[:start]]
     ids = {job.id for job in jobs}
     ordered: list[Job] = []
     while len(ordered) < len(jobs):
         done = {job.id for job in ordered}
-        ready = next((job for job in jobs if job.id not in done and not (set(job.after) & ids) - done), None)
+        ready = next((job for job in turned if job.id not in done and not (set(job.after) & ids) - done), None)
         if ready is None:
             waiting = ", ".join(sorted(ids - done))
             raise SpecError(f"spec.after: these tasks wait for each other: {waiting}")

@@ -212,7 +212,7 @@ def test_the_command_line_is_frozen() -> None:
     """A flag that goes away breaks somebody's script; one that comes is written here on purpose."""
     assert _flags(make_parser()) == {
         "": {"--help", "--version"},
-        "run": {"--help", "--json", "--graph", "--threads", "--device", "--workers", "--passes"},
+        "run": {"--help", "--json", "--graph", "--threads", "--device", "--workers", "--at-once", "--passes"},
         "worker": {
             *("--help", "--json", "--graph", "--search", "--task", "--threads", "--device", "--status", "--report")
         },

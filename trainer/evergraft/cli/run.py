@@ -26,6 +26,9 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("--graph", required=True, metavar="URL", help="the graph: ./graph, gs://…, s3://…")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the worker (default 1)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes (default 1)")
+    parser.add_argument(
+        "--at-once", action="store_true", help="let each worker begin with another task: several searches at once"
+    )
     parser.add_argument("--passes", type=int, default=1, metavar="N", help="go over all tasks N times (default 1)")
     parser.add_argument("--device", choices=("cpu", "cuda", "xla"), default="cpu", help="where to train (default cpu)")
 
@@ -38,7 +41,13 @@ def run(args: argparse.Namespace) -> int:
     for flag in ("threads", "workers", "passes"):
         if getattr(args, flag) < 1:
             raise UserError(f"--{flag} {getattr(args, flag)}: expected a number from 1 up")
-    settings = Settings(threads=args.threads, device=args.device, workers=args.workers, passes=args.passes)
+    settings = Settings(
+        threads=args.threads,
+        device=args.device,
+        workers=args.workers,
+        passes=args.passes,
+        at_once=args.at_once,
+    )
     with reporter(as_json=args.json) as emit:
         report = run_files(args.files, graph_url=args.graph, settings=settings, emit=emit)
     rows = [row.to_json() for row in report.rows]
