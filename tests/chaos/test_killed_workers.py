@@ -23,6 +23,8 @@ from evergraft.store.files import FileStore
 from evergraft.store.verify import verify
 from evergraft.testing.arithmetic import init_graph
 
+pytestmark = pytest.mark.slow
+
 MU2NET = {"strategy": "mu2net", "samples": 2 * 3 * 16, "parameters": {"generations": 2, "candidates": 3}}
 STEP = 1 if os.environ.get("EVERGRAFT_TEST_LONG") else 4
 """Every operation, or every fourth."""

@@ -21,6 +21,8 @@ from evergraft_operator.report import Heard
 from evergraft_operator.settings import Settings, read_settings
 from evergraft_operator.testing.documents import at, graph_document, pod_document, report_message, task_document
 
+pytestmark = pytest.mark.slow
+
 QUICK = settings(max_examples=200, deadline=None)
 
 KEYS = """

@@ -33,6 +33,8 @@ from evergraft_trainer.prefix import Prefixes
 from evergraft_trainer.roots import init
 from evergraft_trainer.trainer import TorchTrainer
 
+pytestmark = pytest.mark.slow
+
 Backbone = Literal["vit", "resnet"]
 CONFIGS: Mapping[str, dict[str, Any]] = {
     "vit": {"imageSize": 8, "patchSize": 4, "width": 16, "depth": 3, "heads": 2},

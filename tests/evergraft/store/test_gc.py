@@ -26,6 +26,8 @@ from evergraft.testing.aging import AgingStore, Clock, nothing
 from evergraft.testing.graphs import land, landing, root_of, start_graph
 from evergraft.testing.invariants import check_invariants
 
+pytestmark = pytest.mark.slow
+
 GRACE_S = 3600.0
 LONG = 3 * GRACE_S
 
