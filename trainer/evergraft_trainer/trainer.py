@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from evergraft.api.resolved import ResolvedTask
-from evergraft.errors import OutOfMemoryError
+from evergraft.errors import OutOfMemoryError, UserError
 from evergraft.search.engine import Answers
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed
 from evergraft.search.values import CandidatePlan, SlotRef, SlotResult, TaskFacts
 from evergraft.store import blobs
+from evergraft.store.access import Access
 from evergraft.store.cache import ModuleCache
 from evergraft_trainer import metrics
 from evergraft_trainer.company import Start, choose, read_start
@@ -46,7 +47,8 @@ class TorchTrainer:
     """Trains the candidates of one search on one device.
 
     `loaders` threads make batches ahead of need. `width` candidates at most go side by side; it falls where memory is
-    exhausted. `prefix_bytes` caps what is kept of frozen prefixes' outputs.
+    exhausted. `prefix_bytes` caps what is kept of frozen prefixes' outputs. `access` is how the data is reached; None
+    for what this machine finds by itself.
     """
 
     folder: Folder
@@ -57,12 +59,13 @@ class TorchTrainer:
     loaders: int = 0
     width: int = WIDTH
     prefix_bytes: int = PREFIX_BYTES
+    access: Access | None = None
     _data: Dataset | None = field(default=None, init=False)
     _starts: dict[str | SlotRef, Start] = field(default_factory=dict, init=False)
 
     def open(self, pinned: Mapping[str, Any] | None) -> tuple[TaskFacts, Mapping[str, Any]]:
         """Check the data; raises DataError where it is unfit or not what was pinned."""
-        self._data = open_dataset(self.spec.dataset, pinned=pinned)
+        self._data = self._open(pinned)
         facts = TaskFacts(
             labels=self._data.labels,
             train_samples=len(self._data.train),
@@ -74,7 +77,7 @@ class TorchTrainer:
     def data(self) -> Dataset:
         """The opened dataset."""
         if self._data is None:
-            self._data = open_dataset(self.spec.dataset, pinned=self.folder.manifest())
+            self._data = self._open(self.folder.manifest())
         return self._data
 
     def company(self, first: Claimed, others: Sequence[Claimed]) -> Sequence[SlotRef]:
@@ -138,7 +141,28 @@ class TorchTrainer:
         weights = metrics.balanced_class_weights(self.data.train.labels, len(self.data.labels))
         return self.device.put(torch.from_numpy(weights))
 
+    def _open(self, pinned: Mapping[str, Any] | None) -> Dataset:
+        """The dataset, reached as this worker was told.
+
+        Raises:
+            UserError: the search reads its data elsewhere than this worker has been given access to.
+        """
+        dataset, access = self.spec.dataset, self.access
+        if access is None:
+            return open_dataset(dataset, pinned=pinned)
+        if (dataset.url, dataset.endpoint) != (access.url, access.endpoint):
+            # Whoever can write to the store could else have these credentials sent to an address of their own.
+            raise UserError(
+                f"{self.spec.task}: its open search reads {_place(dataset.url, dataset.endpoint)}, but this worker has "
+                f"access to {_place(access.url, access.endpoint)}; raise spec.iteration"
+            )
+        return open_dataset(dataset, pinned=pinned, storage_options=access.secrets())
+
     def _start(self, plan: CandidatePlan) -> Start:
         if plan.start not in self._starts:
             self._starts[plan.start] = read_start(self.folder, plan)
         return self._starts[plan.start]
+
+
+def _place(url: str, endpoint: str | None) -> str:
+    return f"{url} at {endpoint}" if endpoint else url

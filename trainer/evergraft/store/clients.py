@@ -91,7 +91,7 @@ def gcs_client(options: StoreOptions) -> Client:
         endpoint = f"http://{endpoint}"
 
     def make() -> Any:
-        return GCSFileSystem(
+        system = GCSFileSystem(
             token=options.token or ("anon" if endpoint else None),
             endpoint_url=endpoint.rstrip("/") if endpoint else None,
             requests_timeout=aiohttp.ClientTimeout(
@@ -100,5 +100,30 @@ def gcs_client(options: StoreOptions) -> Client:
             use_listings_cache=False,
             skip_instance_cache=True,
         )
+        if options.ca_bundle:
+            system.session_kwargs["connector"] = _trusting(system, options.ca_bundle)
+        return system
 
     return Client(make=make, attempts=2)
+
+
+def _trusting(system: Any, ca_bundle: str) -> Any:
+    """A connector of gcsfs's own loop that trusts the bundle's certificates and no others.
+
+    Raises:
+        UserError: the bundle holds no certificate.
+    """
+    import ssl
+
+    import aiohttp
+    from fsspec.asyn import sync
+
+    try:
+        context = ssl.create_default_context(cafile=ca_bundle)
+    except ssl.SSLError:
+        raise UserError(f"store: {ca_bundle} holds no PEM certificate; put the bundle there") from None
+
+    async def connect() -> Any:
+        return aiohttp.TCPConnector(ssl=context)
+
+    return sync(system.loop, connect)

@@ -24,7 +24,7 @@ class StoreOptions:
     token: str | None = field(default=None, repr=False)
     """Session token (s3), or path of a credentials file, `anon`, `cloud`, … (gs)."""
     ca_bundle: str | None = None
-    """File of certificates to trust instead of the system's (s3)."""
+    """File of certificates to trust instead of the system's. For gs that is storage alone: tokens come from Google."""
     timeout_s: float = 60.0
     """How long one request may be silent."""
     retry: Retry = field(default_factory=Retry)
