@@ -30,7 +30,7 @@ def reporter(*, as_json: bool) -> Iterator[Emit]:
         yield _Lines()
 
 
-MEASUREMENTS = ("timings", "idle")
+MEASUREMENTS = ("timings", "idle", "standing")
 """Events for metrics only."""
 
 

@@ -33,6 +33,7 @@ from evergraft.search.deadline import Deadline, Stop, time_is_up
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed, Groups, Trains
+from evergraft.search.score import result_score
 from evergraft.search.strategies import get as get_strategy
 from evergraft.search.validate import check_plan
 from evergraft.search.values import (
@@ -166,7 +167,10 @@ def _check_header(header: Mapping[str, Any], request: Request) -> None:
 
 @dataclass
 class _Search:
-    """One search at work in this process; `concluded` once it was this worker that made the closing document."""
+    """One search at work in this process; `concluded` once it was this worker that made the closing document.
+
+    `told` are the scores of usable results that were told of.
+    """
 
     folder: Folder
     base: Graph
@@ -178,6 +182,7 @@ class _Search:
     deadline: Deadline = field(init=False)
     groups: Groups = field(init=False)
     concluded: bool = False
+    told: dict[SlotRef, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.deadline = Deadline(self.folder, self.spec.search_timeout_s)
@@ -202,7 +207,7 @@ class _Search:
             check_plan(view, plan)
             if isinstance(plan, Finish):
                 return self._close(partial(self._conclude, view, plan))
-            results, stop = self._generation(len(view.history), plan)
+            results, stop = self._generation(view, plan)
             record = GenerationRecord(plan=plan, results=results)
             view = replace(view, history=(*view.history, record), stop=stop)
             if (reason := crash(view)) is not None:
@@ -223,8 +228,9 @@ class _Search:
                 facts, manifest = self.trainer.open(stands)
         return facts, manifest
 
-    def _generation(self, generation: int, plan: Generation) -> tuple[tuple[SlotResult, ...], str | None]:
+    def _generation(self, view: View, plan: Generation) -> tuple[tuple[SlotResult, ...], str | None]:
         """Results of every slot of a generation, trained here or by others; fewer, with the reason, after a stop."""
+        generation = len(view.history)
         self.emit("generation", self._at(generation=generation, candidates=len(plan.candidates)))
         self._record_plan(generation, plan)
         places = [names.slot_place(generation, slot) for slot in range(len(plan.candidates))]
@@ -233,6 +239,7 @@ class _Search:
             seen = self.crew.look(self.folder, names.slot_place(generation, 0)[:5])
             listed = {slot for slot, place in enumerate(places) if place in seen and seen[place].result}
             done = sorted(listed | results.keys())
+            self._tell_standing(view, num_done=len(done), made=results)
             missing = [place for slot, place in enumerate(places) if slot not in done]
             is_late = bool(missing) and self.deadline.passed(names.slot_place(generation, 0)[:5])
             at_work = is_late and self.crew.any_at_work(missing, seen)
@@ -252,6 +259,19 @@ class _Search:
                 for place in missing
             }
             results |= self.groups.train(slots, claimed, seen)
+
+    def _tell_standing(self, view: View, *, num_done: int, made: Mapping[int, SlotResult]) -> None:
+        """Say how many of all candidates have a result, and the best score as far as this worker has seen them."""
+        earlier = [result for record in view.history for result in record.results]
+        new = [
+            result for result in (*earlier, *made.values()) if SlotRef(result.generation, result.slot) not in self.told
+        ]
+        self.told |= {
+            SlotRef(result.generation, result.slot): result_score(view, result) for result in new if result.usable
+        }
+        best = max(self.told.values(), default=None)
+        done = len(earlier) + num_done
+        self.emit("standing", self._at(candidatesDone=done, bestScore=best, baseVersion=self.base.version))
 
     def _all(self, generation: int, slots: Sequence[int], made: Mapping[int, SlotResult]) -> tuple[SlotResult, ...]:
         """The results of some slots: those made here, and others' as they stand, several read at once."""
