@@ -7,8 +7,10 @@
     │   ├── SpecError          a field of a document is wrong
     │   ├── NotAGraphError     the URL holds no graph
     │   ├── FormatError        written by a newer version; says which to install
+    │   ├── ImageVersionError  an open search was started by another version
     │   ├── ConflictError      the graph's state forbids it (fenced run, private parent, …)
     │   │   ├── AlreadyCommittedError   this run or a later one is closed at HEAD
+    │   │   ├── SpecDiffersError        … with another metric, dataset or search
     │   │   └── RouteRemovedError       the task's route was removed at this run key
     │   └── PermissionDeniedError  the store refuses these credentials
     ├── DataError              the dataset is wrong; never retried                      exit 65
@@ -17,6 +19,7 @@
     ├── StoreError             the world failed; retried with a cap and counted         exit 75
     │   ├── NotFoundError      the key does not exist (an answer, not a failure)
     │   ├── StoreUnavailableError
+    │   │   └── StoreConflictError      overtaken by other committers without end
     │   └── StoreFullError     no space left
     └── StoppedError           asked to stop; state saved                               exit 143
         └── SupersededError    another worker has taken the slot over; never leaves a worker
@@ -33,6 +36,8 @@ class EvergraftError(Exception):
     """Base of every error this project raises on purpose. The message is one that a user can act on."""
 
     exit_code: ClassVar[int] = 1
+    code: ClassVar[str | None] = None
+    """A name for reports, where the exit code alone says too little."""
 
 
 class UserError(EvergraftError):
@@ -53,6 +58,12 @@ class FormatError(UserError):
     """A document was written by a newer format than this version reads."""
 
 
+class ImageVersionError(UserError):
+    """An open search was started by another version, which must finish it."""
+
+    code = "ImageVersion"
+
+
 class ConflictError(UserError):
     """The graph as it stands forbids what was asked."""
 
@@ -61,8 +72,16 @@ class AlreadyCommittedError(ConflictError):
     """HEAD already holds this run of the task, or a later one."""
 
 
+class SpecDiffersError(ConflictError):
+    """HEAD holds this run with another metric, dataset or search."""
+
+    code = "SpecDiffersFromCommitted"
+
+
 class RouteRemovedError(ConflictError):
     """The route of this task was removed; a higher iteration is needed."""
+
+    code = "RouteRemoved"
 
 
 class PermissionDeniedError(UserError):
@@ -99,6 +118,12 @@ class NotFoundError(StoreError):
 
 class StoreUnavailableError(StoreError):
     """The store did not answer, after retries."""
+
+
+class StoreConflictError(StoreUnavailableError):
+    """Other committers were faster every time."""
+
+    code = "StoreConflict"
 
 
 class StoreFullError(StoreError):

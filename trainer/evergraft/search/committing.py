@@ -13,7 +13,7 @@ from typing import Any
 import evergraft
 from evergraft import names
 from evergraft.api.resolved import ResolvedTask
-from evergraft.errors import AlreadyCommittedError, ConflictError, IntegrityError
+from evergraft.errors import AlreadyCommittedError, IntegrityError, SpecDiffersError
 from evergraft.graph.commit import Action, AddModules, CloseSearch, PutRoute
 from evergraft.graph.route import Route, RouteSummary
 from evergraft.graph.state import Graph, check_run
@@ -60,7 +60,7 @@ def standing_of(graph: Graph, request: Request) -> Outcome | None:
         state = graph.task(request.spec.task)
         assert state is not None
         if state.run == request.run and state.task_hash != request.task_hash:
-            raise ConflictError(
+            raise SpecDiffersError(
                 f"{request.spec.task}: run {request.run} is committed with another metric, dataset or search; "
                 f"raise spec.iteration to {request.run.iteration + 1} to train it again"
             ) from None

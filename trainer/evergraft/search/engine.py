@@ -19,10 +19,10 @@ from evergraft import canonical, names
 from evergraft.api.resolved import ResolvedTask
 from evergraft.errors import (
     ConflictError,
+    ImageVersionError,
     IntegrityError,
     StoreUnavailableError,
     SupersededError,
-    UserError,
 )
 from evergraft.graph.route import reading
 from evergraft.graph.state import Graph
@@ -159,7 +159,7 @@ def _check_header(header: Mapping[str, Any], request: Request) -> None:
         )
     strategy = get_strategy(str(header["strategy"]["name"]))  # a changed default of the graph starts no other search
     if header["trainer"] != evergraft.__version__ or header["strategy"]["version"] != strategy.version:
-        raise UserError(
+        raise ImageVersionError(
             f"{request.spec.task}: ImageVersion: its open search was started by evergraft {header['trainer']}, "
             f"this is {evergraft.__version__}; finish it with that version"
         )

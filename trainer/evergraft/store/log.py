@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 
 from evergraft import canonical, names
-from evergraft.errors import EvergraftError, StoreUnavailableError
+from evergraft.errors import EvergraftError, StoreConflictError, StoreUnavailableError
 from evergraft.graph.commit import Action, Commit
 from evergraft.graph.state import Graph, apply, check
 from evergraft.store import checkpoints, hint
@@ -104,7 +104,7 @@ def commit(
             )
         COUNTERS.add("lost race")
         graph = fold(graph, outcome.data)
-    raise StoreUnavailableError(f"{store.url}: {races.attempts} commits in a row were overtaken; run again")
+    raise StoreConflictError(f"{store.url}: {races.attempts} commits in a row were overtaken; run again")
 
 
 def _create(store: Store, key: str, data: bytes, *, patience: Retry) -> Created:
