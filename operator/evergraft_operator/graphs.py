@@ -118,13 +118,18 @@ def _verification_due(maintenance: Maintenance, last: Moment) -> Moment | None:
 
 def _next_due(spec: ModuleGraph, status: GraphStatus, thing: Thing, now: Moment) -> float | None:
     """Seconds until maintenance is due, None if it is overdue or there is none."""
-    maintenance, start = spec.spec.maintenance or Maintenance(), thing.created or now
-    times = (
-        _collection_due(maintenance, status.collected or start),
-        _verification_due(maintenance, status.verified or start),
-    )
-    ahead = [seconds_between(now, time) for time in times if time is not None and time > now]
-    return min(ahead, default=None)
+    times = maintenance_due(spec, status, created=thing.created or now).values()
+    return min((seconds_between(now, time) for time in times if time > now), default=None)
+
+
+def maintenance_due(spec: ModuleGraph, status: GraphStatus, *, created: Moment) -> dict[str, Moment]:
+    """When each duty that is scheduled is due, `collect` and `verify`; in the past where it is overdue."""
+    maintenance = spec.spec.maintenance or Maintenance()
+    times = {
+        "collect": _collection_due(maintenance, status.collected or created),
+        "verify": _verification_due(maintenance, status.verified or created),
+    }
+    return {duty: time for duty, time in times.items() if time is not None}
 
 
 def _send(observed: GraphObserved, spec: ModuleGraph, errand: Errand | None, now: Moment) -> Plan:

@@ -16,7 +16,7 @@ from evergraft_operator.course import Course
 from evergraft_operator.events import Event
 from evergraft_operator.observed import Observed
 from evergraft_operator.plan import Deletion, Fields, Plan, Scaling
-from evergraft_operator.reading import Moment
+from evergraft_operator.reading import Moment, seconds_between
 from evergraft_operator.status import Content, Previous, Route
 
 POLL_S = 15.0
@@ -42,6 +42,8 @@ def reconcile(observed: Observed, now: Moment) -> Plan:
         events=tuple(_events(previous, admitted, path, fields)) if changed else (),
         question=path.question,
         requeue_s=_requeue(path),
+        ended=path.ending.outcome if changed and path.ending is not None and not path.ending.already else None,
+        waited_s=_waited_s(previous, path),
     )
 
 
@@ -197,6 +199,16 @@ def _requeue(path: Course) -> float | None:
     if path.stall is not None or path.over or path.suspended:
         return None
     return POLL_S if path.start is not None or (path.job is not None and path.job.live) else None
+
+
+def _waited_s(previous: Previous, path: Course) -> float | None:
+    """How long the first ready worker of a run took, told when it is first seen."""
+    search, before = path.search, previous.search
+    if search is None or search.started is None or path.job is None:
+        return None
+    if before is not None and before.run == search.run and before.started is not None:
+        return None
+    return max(0.0, seconds_between(path.job.created, search.started))
 
 
 def _events(previous: Previous, admitted: Admission, path: Course, fields: Fields) -> Iterator[Event]:

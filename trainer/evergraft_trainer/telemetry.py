@@ -1,7 +1,7 @@
 """What a worker measures of itself: Prometheus metrics, and a small JSON of its progress.
 
-Fed by the events of a search and by the metered store; names and labels are those of docs/metrics.md. No label names
-a task, a search or a pod. Called by the worker, read by the status server and the final report.
+Fed by the events of a search and by the metered store; names and labels are those of the table
+in ``evergraft.metrics``. Called by the worker, read by the status server and the final report.
 """
 
 from __future__ import annotations
@@ -11,44 +11,28 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
+from evergraft.instruments import counter, counters, gauge, histograms
 from evergraft.store.metered import Operation
-
-STEP_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-STORE_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
 
 
 class Telemetry:
     """One worker's metrics in a registry of their own, and its newest progress."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.candidates = self._counter("worker_candidates", "Candidates that got a result here", "outcome")
-        self.samples = self._counter("worker_samples", "Samples trained")
-        self.idle = self._counter("worker_idle_seconds", "Seconds without a slot to train")
-        self.data_wait = self._counter("worker_data_wait_seconds", "Seconds that training waited for data")
-        self.steps = Histogram(
-            "evergraft_worker_step_seconds",
-            "Seconds of one step",
-            ["phase"],
-            buckets=STEP_BUCKETS,
-            registry=self.registry,
-        )
-        self.state_age = Gauge(
-            "evergraft_worker_state_age_seconds", "Seconds since a state was saved", registry=self.registry
-        )
+        self.registry = made = CollectorRegistry()
+        self.candidates = counters("evergraft_worker_candidates_total", made)
+        self.samples = counter("evergraft_worker_samples_total", made)
+        self.idle = counter("evergraft_worker_idle_seconds_total", made)
+        self.data_wait = counter("evergraft_worker_data_wait_seconds_total", made)
+        self.steps = histograms("evergraft_worker_step_seconds", made)
+        self.state_age = gauge("evergraft_worker_state_age_seconds", made)
         self.state_age.set_function(self._state_age)
-        self.requests = self._counter("store_requests", "Store operations", "op", "outcome")
-        self.durations = Histogram(
-            "evergraft_store_request_duration_seconds",
-            "Seconds of one store operation",
-            ["op"],
-            buckets=STORE_BUCKETS,
-            registry=self.registry,
-        )
-        self.bytes = self._counter("store_bytes", "Bytes to and from the store", "direction")
-        self.commits = self._counter("commit_attempts", "Attempts to create a log entry", "outcome")
+        self.requests = counters("evergraft_store_requests_total", made)
+        self.durations = histograms("evergraft_store_request_duration_seconds", made)
+        self.bytes = counters("evergraft_store_bytes_total", made)
+        self.commits = counters("evergraft_commit_attempts_total", made)
         self._lock = threading.Lock()
         self._progress: dict[str, Any] = {}
         self._saved = time.monotonic()
@@ -75,7 +59,9 @@ class Telemetry:
         if name == "validation":
             self._saved = time.monotonic()
         elif name == "result":
-            self.candidates.labels(str(fields.get("outcome", "scored"))).inc()
+            self.candidates.labels(str(fields.get("ending", "scored"))).inc()
+        elif name == "superseded":
+            self.candidates.labels(name).inc()
         elif name == "idle":
             self.idle.inc(float(fields["seconds"]))
 
@@ -111,6 +97,3 @@ class Telemetry:
 
     def _state_age(self) -> float:
         return time.monotonic() - self._saved
-
-    def _counter(self, name: str, what: str, *labels: str) -> Counter:
-        return Counter(f"evergraft_{name}", what, labels, registry=self.registry)

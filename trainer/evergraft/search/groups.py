@@ -113,7 +113,8 @@ class Groups:
                 ref = SlotRef(made.generation, made.slot)
                 results[ref.slot] = self.folder.put_result(ref, made)
                 held.pop(ref).close()
-                self._tell("result", ref, quality=results[ref.slot].quality)
+                stands = results[ref.slot]
+                self._tell("result", ref, quality=stands.quality, ending=_ending(stands))
         for ref in held:
             self._tell("superseded", ref)
         return results
@@ -133,3 +134,10 @@ class Groups:
 
     def _tell(self, event: str, ref: SlotRef, **fields: Any) -> None:
         self.emit(event, {"task": self.spec.task, "generation": ref.generation, "slot": ref.slot, **fields})
+
+
+def _ending(result: SlotResult) -> str:
+    """How a candidate ended, in one word, for those who count."""
+    if result.failed is not None:
+        return "failed"
+    return "scored" if result.diverged is None else "diverged"

@@ -1,0 +1,125 @@
+"""What the metrics say of Tasks and ModuleGraphs: gauges from the cache, counters from plans that were applied.
+
+Pure readings of statuses and plans; nothing is asked of anybody. Called by the process while it leads, `show` every
+15 seconds and `count` once per applied plan. A standby shows nothing, so that sums over replicas are right.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from evergraft_operator import admission, conditions, graphs, graphstatus, labels, reading, status
+from evergraft_operator.metrics import Metrics
+from evergraft_operator.observed import Thing
+from evergraft_operator.plan import Plan
+from evergraft_operator.reading import Moment, seconds_between
+
+SILENT_S = 600
+"""How long a search may tell nothing new before it counts as without progress."""
+_WORKING = ("Training", "Committing")
+_FIGURES = ("version", "tasks", "modules", "parameters", "bytes")
+
+Series = dict[tuple[str, ...], float]
+
+
+def show(metrics: Metrics, tasks: Iterable[Thing], graphs_known: Iterable[Thing], now: Moment) -> None:
+    """Set every gauge about Tasks and graphs; what is no longer there is no longer shown."""
+    _show_tasks(metrics, tuple(tasks), now)
+    _show_graphs(metrics, tuple(graphs_known))
+
+
+def count(metrics: Metrics, thing: Thing, plan: Plan, now: Moment) -> None:
+    """Add what an applied plan of the Task `thing`, as it stood before, says has happened."""
+    if any(_is_first(job) for job in plan.create):
+        metrics.searches_started.inc()
+    if plan.waited_s is not None:
+        metrics.search_wait_seconds.observe(plan.waited_s)
+    if plan.status is None:
+        return
+    before, after = status.read(thing.status), status.read(plan.status)
+    if plan.ended is not None:
+        metrics.searches_finished.labels(plan.ended).inc()
+        if before.search is not None and before.search.started is not None:
+            metrics.search_duration_seconds.observe(max(0.0, seconds_between(before.search.started, now)))
+    same = before.search is not None and after.search is not None and before.search.run == after.search.run
+    counted = before.failures if same else {}
+    for reason, number in after.failures.items():
+        if (more := number - counted.get(reason, 0)) > 0:
+            metrics.worker_failures.labels(thing.namespace, reason).inc(more)
+    spent = {"useful": after.useful_s - before.useful_s, "lost": after.lost_s - before.lost_s}
+    for use, seconds in spent.items():
+        if seconds > 0:
+            series = (thing.namespace, graph_of(thing), accelerator_of(thing), use)
+            metrics.accelerator_seconds.labels(*series).inc(seconds)
+
+
+def graph_of(task: Thing) -> str:
+    """`<namespace>/<name>` of the ModuleGraph that a Task names."""
+    ref = reading.mapping(task.spec, "graphRef")
+    namespace = reading.text(ref.get("namespace"), 63) or task.namespace
+    return f"{namespace}/{reading.text(ref.get('name')) or 'default'}"
+
+
+def accelerator_of(task: Thing) -> str:
+    """CPU, GPU or TPU."""
+    return reading.text(reading.mapping(task.spec, "workers", "accelerator").get("type"), 8) or "CPU"
+
+
+def _is_first(job: Mapping[str, object]) -> bool:
+    """Whether a Job begins a run, rather than going on with it."""
+    marks = reading.mapping(reading.mapping(job, "metadata"), "labels")
+    return marks.get(labels.COMPONENT) == labels.WORKER and marks.get(labels.ATTEMPT) == "1"
+
+
+def _show_tasks(metrics: Metrics, tasks: tuple[Thing, ...], now: Moment) -> None:
+    phases: Counter[tuple[str, ...]] = Counter()
+    silent = 0
+    for task in tasks:
+        phase = reading.text(task.status.get("phase"), 16) or "Pending"
+        phases[task.namespace, graph_of(task), phase] += 1
+        silent += phase in _WORKING and _is_silent(task, now)
+    metrics.tasks.replace({key: float(number) for key, number in phases.items()})
+    metrics.searches_without_progress.set(silent)
+
+
+def _is_silent(task: Thing, now: Moment) -> bool:
+    search = status.read(task.status).search
+    if search is None or search.outcome is not None:
+        return False
+    since = search.progressed or search.started
+    return since is not None and seconds_between(since, now) > SILENT_S
+
+
+def _show_graphs(metrics: Metrics, things: tuple[Thing, ...]) -> None:
+    figures: dict[str, Series] = {name: {} for name in _FIGURES}
+    ready: Series = {}
+    verified: Series = {}
+    done: Series = {}
+    due: Series = {}
+    for thing in things:
+        key = (thing.namespace, f"{thing.namespace}/{thing.name}")
+        known, told = graphstatus.read_status(thing.status), conditions.read(thing.status)
+        for name in _FIGURES:
+            value = getattr(known.totals, name) if known.totals is not None else None
+            if value is not None:
+                figures[name][key] = value
+        ready[key] = float("Ready" in told and told["Ready"].holds)
+        if "Verified" in told and told["Verified"].status != "Unknown":
+            verified[key] = float(told["Verified"].holds)
+        times = {"collect": known.collected, "verify": known.verified}
+        done |= {(*key, duty): time.timestamp() for duty, time in times.items() if time is not None}
+        due |= {(*key, duty): time.timestamp() for duty, time in _due(thing, known).items()}
+    for name in _FIGURES:
+        getattr(metrics, f"graph_{name}").replace(figures[name])
+    metrics.graph_ready.replace(ready)
+    metrics.graph_verified.replace(verified)
+    metrics.graph_maintained_timestamp_seconds.replace(done)
+    metrics.graph_maintenance_due_timestamp_seconds.replace(due)
+
+
+def _due(thing: Thing, known: graphstatus.GraphStatus) -> dict[str, Moment]:
+    spec, _ = admission.read_graph(thing)
+    if spec is None or thing.created is None or thing.deleting is not None:
+        return {}
+    return graphs.maintenance_due(spec, known, created=thing.created)
