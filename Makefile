@@ -45,9 +45,10 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-manifests: $(STAMP) ## Regenerate the CRDs and the API reference from the API types
+manifests: $(STAMP) ## Regenerate the CRDs, the API reference and the chart's schema from the API types
 	$(BIN)/python -m evergraft.api.crd manifests/crds
 	$(BIN)/python -m evergraft.api.reference docs/api.md
+	$(BIN)/python -m charts.generate
 
 bench-training: $(STAMP) ## Time the training loop beside a plain PyTorch loop
 	$(BIN)/python tests/bench/training/loop.py
