@@ -79,6 +79,9 @@ def _show_tasks(metrics: Metrics, tasks: tuple[Thing, ...], now: Moment) -> None
         phase = reading.text(task.status.get("phase"), 16) or "Pending"
         phases[task.namespace, graph_of(task), phase] += 1
         silent += phase in _WORKING and _is_silent(task, now)
+    for namespace, graph in {key[:2] for key in phases}:
+        metrics.worker_failures.begin(namespace)
+        metrics.accelerator_seconds.begin(namespace, graph)
     metrics.tasks.replace({key: float(number) for key, number in phases.items()})
     metrics.searches_without_progress.set(silent)
 

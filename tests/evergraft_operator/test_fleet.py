@@ -133,6 +133,15 @@ def test_the_table_names_every_failure_there_is() -> None:
     assert (*failures.YOURS, *failures.SIZE, *failures.WORLD) == table.FAILURES
 
 
+def test_counters_of_a_namespace_begin_at_zero(metrics: Metrics) -> None:
+    fleet.show(metrics, [task()], [], at(0))
+    assert value(metrics, "evergraft_worker_failures_total", namespace="vision", reason="OutOfMemory") == 0
+    metrics.worker_failures.labels("vision", "OutOfMemory").inc()
+    fleet.show(metrics, [task()], [], at(15))
+    assert value(metrics, "evergraft_worker_failures_total", namespace="vision", reason="OutOfMemory") == 1
+    assert value(metrics, "evergraft_reconcile_total", outcome="error") == 0
+
+
 def test_what_a_label_does_not_know_is_other(metrics: Metrics) -> None:
     metrics.kube_requests.labels("get", "secrets", "999").inc()
     metrics.kube_requests.labels(verb="get", resource="tasks", code="200").inc(2)

@@ -7,6 +7,7 @@ worker's ``Telemetry``; needs prometheus_client, which both extras bring.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Mapping
 from typing import Generic, TypeVar, cast
@@ -16,6 +17,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from evergraft.metrics import MAX_OPEN_VALUES, OTHER, Metric, named
 
 P = TypeVar("P", bound=Counter | Gauge | Histogram)
+
+MAX_BEGUN = 32
+"""Series that a counter shows from the start."""
 
 
 class Family(Generic[P]):
@@ -34,6 +38,16 @@ class Family(Generic[P]):
             raise ValueError(f"{self.metric.name} has labels {self.metric.label_names}, got {values} and {more}")
         fitted = tuple(label.fit(named_values[label.name]) for label in self.metric.labels)
         return cast("P", self._parent.labels(*self._known(fitted)))
+
+    def begin(self, *open_values: str) -> None:
+        """Show every series there can be under these values of the open labels, at zero.
+
+        A counter that is first seen at 1 has not grown as far as Prometheus can tell; one that began at 0 has.
+        """
+        given = iter(open_values)
+        choices = [(next(given),) if label.is_open else label.values for label in self.metric.labels]
+        for values in itertools.product(*choices):
+            self._parent.labels(*self._known(values))
 
     def _known(self, values: tuple[str, ...]) -> tuple[str, ...]:
         """The values, those of open labels as `other` once there are too many of them."""
@@ -79,9 +93,12 @@ def histogram(name: str, registry: CollectorRegistry) -> Histogram:
 
 
 def counters(name: str, registry: CollectorRegistry) -> Family[Counter]:
-    """A counter with labels."""
+    """A counter with labels; one that can only have few series begins with all of them."""
     metric = named(name)
-    return Family(metric, Counter(name, metric.help, metric.label_names, registry=_quiet(registry)))
+    family = Family(metric, Counter(name, metric.help, metric.label_names, registry=_quiet(registry)))
+    if not any(label.is_open for label in metric.labels) and metric.num_series <= MAX_BEGUN:
+        family.begin()
+    return family
 
 
 def gauges(name: str, registry: CollectorRegistry) -> Gauges:

@@ -7,6 +7,7 @@ grows with the work would grow the monitoring with it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,6 +56,13 @@ class Metric:
     def label_names(self) -> tuple[str, ...]:
         """The labels' names, in order."""
         return tuple(label.name for label in self.labels)
+
+    @property
+    def num_series(self) -> int:
+        """How many series it can have at most in one process, `other` left out; a histogram's buckets count."""
+        open_pairs = MAX_OPEN_VALUES if any(label.is_open for label in self.labels) else 1
+        closed = math.prod(len(label.values) for label in self.labels if not label.is_open)
+        return open_pairs * closed * (len(self.buckets) + 3 if self.buckets else 1)
 
     @property
     def samples(self) -> tuple[str, ...]:
