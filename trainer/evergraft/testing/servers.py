@@ -80,17 +80,8 @@ def s3_server(folder: Path) -> Iterator[ObjectServer]:
         import s3fs  # noqa: F401 - only whether it is there
     except ImportError:
         raise ServerMissingError("the s3 extra is not installed") from None
-    identity = {
-        "name": "test",
-        "credentials": [{"accessKey": S3_KEY, "secretKey": S3_SECRET}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
     config = folder / "s3.json"
-    strangers = [
-        {"name": name, "credentials": [{"accessKey": f"{name}-key", "secretKey": f"{name}-secret"}], "actions": []}
-        for name in S3_STRANGERS
-    ]
-    config.write_text(json.dumps({"identities": [identity, *strangers]}))
+    config.write_text(json.dumps({"identities": s3_identities()}))
     (folder / "data").mkdir()
     names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
     ports = dict(zip(names, _free_ports(len(names)), strict=True))
@@ -100,8 +91,22 @@ def s3_server(folder: Path) -> Iterator[ObjectServer]:
     command += [f"-{name}={port}" for name, port in ports.items()]
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"
     with _running(command, log=folder / "log"):
-        _await(lambda: _make_s3_bucket(endpoint))
+        _await(lambda: make_s3_bucket(endpoint))
         yield ObjectServer(url=f"s3://{BUCKET}", endpoint=endpoint, key=S3_KEY, secret=S3_SECRET)
+
+
+def s3_identities() -> list[dict[str, object]]:
+    """Who the S3 service knows: one who may do everything, and `S3_STRANGERS`."""
+    identity: dict[str, object] = {
+        "name": "test",
+        "credentials": [{"accessKey": S3_KEY, "secretKey": S3_SECRET}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    strangers: list[dict[str, object]] = [
+        {"name": name, "credentials": [{"accessKey": f"{name}-key", "secretKey": f"{name}-secret"}], "actions": []}
+        for name in S3_STRANGERS
+    ]
+    return [identity, *strangers]
 
 
 @contextlib.contextmanager
@@ -159,8 +164,12 @@ def _request(url: str, body: bytes | None = None) -> int:
         return int(answer.status)
 
 
-def _make_s3_bucket(endpoint: str) -> bool:
-    """Make the bucket, and show that it takes objects: the gateway answers before its volumes do."""
+def make_s3_bucket(endpoint: str) -> bool:
+    """Make the bucket, and show that it takes objects: the gateway answers before its volumes do.
+
+    Raises:
+        OSError: it does not yet.
+    """
     import s3fs
     from botocore.exceptions import BotoCoreError
 

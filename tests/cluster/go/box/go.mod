@@ -1,0 +1,3 @@
+module evergraft.dev/testcluster/box
+
+go 1.26.0
