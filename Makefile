@@ -45,10 +45,11 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-manifests: $(STAMP) ## Regenerate the CRDs, the API reference and the chart's schema from the API types
+manifests: $(STAMP) ## Regenerate what is written from code: CRDs, API reference, chart schema, metrics page, alerts, dashboards
 	$(BIN)/python -m evergraft.api.crd manifests/crds
 	$(BIN)/python -m evergraft.api.reference docs/api.md
 	$(BIN)/python -m charts.generate
+	$(BIN)/python -m evergraft_operator.observability
 
 bench-training: $(STAMP) ## Time the training loop beside a plain PyTorch loop
 	$(BIN)/python tests/bench/training/loop.py
