@@ -2,8 +2,8 @@
 
 Only time spent on candidates counts; waiting for others, reading and checking data do not. *Useful* is time whose
 outcome stays: up to a result that stands or a saved state that another worker can go on from. *Lost* is time whose
-outcome is thrown away: of a candidate that another worker took over or had finished first, and since the last saved
-state where training ended in an error. Fed by the worker's trainer and by events; read by the final report.
+outcome is thrown away: of a candidate that another worker took over, and since the last saved state where training
+ended in an error. Fed by the worker's trainer and by events; read by the final report.
 """
 
 from __future__ import annotations

@@ -6,14 +6,17 @@ ends what is going on at once, since nothing would be lost. Called by workers an
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
+from evergraft import canonical
 from evergraft.errors import StoppedError
 
 PARENT_POLL_S = 1.0
@@ -45,6 +48,28 @@ class Stop:
             self._event.set()
 
         threading.Thread(target=watch, name="watch parent", daemon=True).start()
+
+
+@contextmanager
+def ends_at_once(report: Path | None) -> Iterator[None]:
+    """Until something else handles them, SIGTERM and SIGINT end the process with 143, the report saying why.
+
+    As a container's first process it would not even notice a signal that it does not handle. Only the main thread may
+    enter this.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of handlers
+        if report is not None and not (report.exists() and report.stat().st_size):
+            told = {"format": canonical.FORMAT, "outcome": "stopped", "reason": "asked to stop before it had begun"}
+            report.write_text(json.dumps({**told, "exitCode": StoppedError.exit_code}))
+        os._exit(StoppedError.exit_code)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

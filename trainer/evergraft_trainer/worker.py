@@ -7,54 +7,88 @@ with the exit codes of ``evergraft.errors`` otherwise. Called by ``evergraft wor
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evergraft.api.load import load_documents
+from prometheus_client import generate_latest
+
 from evergraft.api.resolved import ResolvedTask
-from evergraft.errors import EvergraftError, SpecError, StoppedError
-from evergraft.graph.route import reading
-from evergraft.names import RunKey
+from evergraft.errors import EvergraftError, OutOfMemoryError, StoppedError
 from evergraft.search.claims import WORKER, Crew
-from evergraft.search.engine import Outcome, Request, run_search
+from evergraft.search.engine import Answers, Outcome, Request, run_search
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
+from evergraft.search.groups import Claimed
+from evergraft.search.values import SlotRef, SlotResult
 from evergraft.store import log
 from evergraft.store.metered import MeteredStore
-from evergraft.store.open import open_store
-from evergraft.store.seam import Store
 from evergraft_trainer import profile, report
-from evergraft_trainer.device import DeviceKind, open_device
-from evergraft_trainer.run import in_order, local_cache, requests, the_module_graph
-from evergraft_trainer.status_server import status_server
-from evergraft_trainer.stopping import stop_signals
+from evergraft_trainer.assignment import Assignment, read_orders, read_request
+from evergraft_trainer.device import DeviceKind, is_memory_exhausted, open_device
+from evergraft_trainer.ledger import Ledger
+from evergraft_trainer.run import local_cache
+from evergraft_trainer.standing import Standing
+from evergraft_trainer.status_server import Address, Served, status_server
+from evergraft_trainer.stopping import Stop, stop_signals
 from evergraft_trainer.telemetry import Telemetry
 from evergraft_trainer.trainer import TorchTrainer
 
-
-@dataclass(frozen=True)
-class Assignment:
-    """Where a worker's search comes from: an open search's id, a Task file, or the JSON of a request."""
-
-    graph_url: str
-    search: str | None = None
-    task: Path | None = None
-    spec: str | None = None
+__all__ = ["Assignment", "Settings", "run_worker"]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a worker runs: `status` is (host, port) to serve metrics and progress on, `report` the report's path."""
+    """How a worker runs: `status` is where to serve metrics and progress, `report` the report's path.
+
+    `expected` is how many other workers to leave their share of the slots before any of them is seen.
+    """
 
     device: DeviceKind = "cpu"
     threads: int = 1
-    status: tuple[str, int] | None = None
+    status: Address | None = None
     report: Path | None = None
+    expected: int = 1
+    follow_parent: bool = False
+
+
+@dataclass
+class Watch:
+    """All that one worker tells of itself, and the run it works on once that is read."""
+
+    emit: Emit
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    standing: Standing = field(default_factory=lambda: Standing(WORKER[:12]))
+    ledger: Ledger = field(default_factory=Ledger)
+    request: Request | None = None
+
+    def tell(self, name: str, fields: Mapping[str, Any]) -> None:
+        """Count an event, and pass it on."""
+        self.telemetry.observe_event(name, fields)
+        self.standing.observe(name, fields)
+        if name == "validation":
+            self.ledger.save(SlotRef(int(fields["generation"]), int(fields["slot"])))
+        self.emit(name, {**fields, "worker": WORKER[:12]})
+
+    def begin(self, request: Request) -> None:
+        """The run to work on is known."""
+        self.request = request
+        spec = request.spec
+        self.standing.begin(task=spec.task, run=str(request.run), search=request.search, spec=spec.search)
+        self.tell("search", {"task": spec.task, "search": request.search, "run": str(request.run)})
+
+    def served(self) -> Served:
+        """What is served of it."""
+        return Served(metrics=lambda: generate_latest(self.telemetry.registry), progress=self.standing.document)
+
+    def report(self, final: Mapping[str, Any]) -> bytes:
+        """The final report, with what was counted."""
+        counted = {"acceleratorSeconds": self.ledger.totals(), "counters": self.telemetry.totals()}
+        base = self.standing.base_version
+        return report.encode({**final, **counted, **({} if base is None else {"baseVersion": base})})
 
 
 def run_worker(assignment: Assignment, settings: Settings, *, emit: Emit) -> int:
@@ -63,102 +97,110 @@ def run_worker(assignment: Assignment, settings: Settings, *, emit: Emit) -> int
     Raises:
         EvergraftError: what the command line prints; the report is written already.
     """
-    telemetry = Telemetry()
-
-    def tell(name: str, fields: Mapping[str, Any]) -> None:
-        telemetry.observe_event(name, fields)
-        emit(name, {**fields, "worker": WORKER[:12]})
-
-    final: dict[str, Any] = report.ended(None, outcome="crashed", reason="", exit_code=1)
-    try:
-        with _status(telemetry, settings):
-            outcome, final = _work(assignment, settings, telemetry, tell)
-    except EvergraftError as error:
-        kind = "stopped" if isinstance(error, StoppedError) else "error"
-        final = report.ended(None, outcome=kind, reason=str(error), exit_code=error.exit_code)
-        raise
-    except BaseException:
-        final = report.ended(None, outcome="crashed", reason=traceback.format_exc()[-800:], exit_code=1)
-        raise
-    finally:
-        if settings.report is not None:
-            report.write(settings.report, report.encode(final, telemetry.totals()))
-    tell("done", {"task": final["task"], "outcome": outcome.kind, "reason": outcome.reason})
+    watch = Watch(emit)
+    final: Mapping[str, Any] = {"outcome": "crashed", "reason": "", "exitCode": report.CRASHED}
+    with stop_signals() as stop:
+        if settings.follow_parent:
+            stop.watch_parent()
+        try:
+            with _status(watch, settings):
+                outcome, final = _work(assignment, settings, watch, stop)
+        except BaseException as error:
+            known = _named(error, settings)
+            final = report.failed(watch.request, known, trace=traceback.format_exc())
+            if known is error:
+                raise
+            raise known from error
+        finally:
+            stop.training = True  # nothing is left to be interrupted: a signal must not cut the report short
+            if settings.report is not None:
+                report.write(settings.report, watch.report(final))
+    watch.tell("done", {"task": final["task"], "outcome": outcome.kind, "reason": outcome.reason})
     return 0
 
 
-def _work(
-    assignment: Assignment, settings: Settings, telemetry: Telemetry, emit: Emit
-) -> tuple[Outcome, dict[str, Any]]:
-    with stop_signals() as stop:
-        store = MeteredStore(open_store(assignment.graph_url), telemetry.observe_store)
-        request = read_request(assignment, store)
-        profile.apply(threads=settings.threads)
-        device = open_device(settings.device)
-        cache = local_cache(store)
-        emit("search", {"task": request.spec.task, "search": request.search, "run": str(request.run)})
-
-        def make(folder: Folder, spec: ResolvedTask) -> TorchTrainer:
-            return TorchTrainer(folder=folder, spec=spec, device=device, cache=cache, emit=emit)
-
-        def idle(seconds: float) -> None:
-            emit("idle", {"seconds": seconds})
-
-        crew = Crew(stop=stop, on_idle=idle)
-        began = time.monotonic()
-        graph = log.read_graph(store)
-        outcome, graph = run_search(store, graph, request=request, make_trainer=make, emit=emit, crew=crew)
-    final = report.closed(request, outcome, graph)
-    return outcome, {**final, "seconds": round(time.monotonic() - began, 3), "exitCode": 0}
+def _named(error: BaseException, settings: Settings) -> BaseException:
+    """The error itself, or ours where it says that memory is exhausted."""
+    if isinstance(error, EvergraftError) or not is_memory_exhausted(error):
+        return error
+    return OutOfMemoryError(
+        f"the memory of the device ({settings.device}) or of this machine is exhausted; lower search.batchSize or "
+        "search.imageSize, or use more"
+    )
 
 
-def read_request(assignment: Assignment, store: Store) -> Request:
-    """The run to work on.
+def _work(assignment: Assignment, settings: Settings, watch: Watch, stop: Stop) -> tuple[Outcome, Mapping[str, Any]]:
+    orders = read_orders(assignment)
+    watch.request = orders.request
+    store = MeteredStore(orders.open_store(), watch.telemetry.observe_store)
+    request = read_request(orders, store)
+    watch.begin(request)
+    profile.apply(threads=settings.threads)
+    device = open_device(settings.device)
+    cache = local_cache(store)
 
-    Raises:
-        SpecError: the assignment names none, or a wrong one.
-    """
-    if assignment.search is not None:
-        header = Folder(store, assignment.search).header()
-        if header is None:
-            raise SpecError(f"--search {assignment.search}: {store.url} has no such open search; check the id")
-        return _from_header(header)
-    if assignment.spec is not None:
-        try:
-            return _from_header(json.loads(assignment.spec))
-        except ValueError as error:
-            raise SpecError(f"EVERGRAFT_SPEC: no JSON: {error}") from None
-    if assignment.task is None:
-        raise SpecError("nothing to work on: give --search ID or --task FILE, or set EVERGRAFT_SPEC")
-    return _from_file(assignment.task, store)
-
-
-def _from_header(value: Any) -> Request:
-    with reading("the search's spec"):
-        return Request(
-            spec=ResolvedTask.from_json(value["spec"]),
-            run=RunKey.parse(value["run"]),
-            task_hash=str(value["taskHash"]),
-            spec_hash=str(value["specHash"]),
+    def make(folder: Folder, spec: ResolvedTask) -> TimedTrainer:
+        trainer = TorchTrainer(
+            folder=folder, spec=spec, device=device, cache=cache, emit=watch.tell, access=orders.data
         )
+        return TimedTrainer(trainer, watch.ledger)
+
+    crew = Crew(stop=stop, on_idle=lambda seconds: watch.tell("idle", {"seconds": seconds}), expected=settings.expected)
+    began = time.monotonic()
+    graph = log.read_graph(store)
+    outcome, graph = run_search(store, graph, request=request, make_trainer=make, emit=watch.tell, crew=crew)
+    stop.training = True  # closed: from here on a signal changes nothing
+    seconds = round(time.monotonic() - began, 3)
+    return outcome, {**report.closed(request, outcome, graph, store), "seconds": seconds}
 
 
-def _from_file(path: Path, store: Store) -> Request:
-    """The first run of the file's one task that HEAD has not closed; its last if all are."""
-    documents = load_documents([path])
-    jobs = in_order(documents)
-    if len(jobs) != 1:
-        raise SpecError(f"{path}: holds {len(jobs)} Tasks; a worker works on one, `evergraft run` on many")
-    runs = list(requests(jobs[0], the_module_graph(documents)))
-    state = log.read_task(store, jobs[0].id)[0]
-    closed = state.run if state is not None else None
-    return next((request for request in runs if closed is None or request.run > closed), runs[-1])
+@dataclass(frozen=True)
+class TimedTrainer:
+    """A trainer whose time goes into the ledger."""
+
+    inner: TorchTrainer
+    ledger: Ledger
+
+    def open(self, pinned: Mapping[str, Any] | None) -> tuple[Any, Mapping[str, Any]]:
+        """The inner one's; costs no accelerator's time."""
+        return self.inner.open(pinned)
+
+    def company(self, first: Claimed, others: Sequence[Claimed]) -> Sequence[SlotRef]:
+        """The inner one's."""
+        return self.inner.company(first, others)
+
+    def train(self, group: Sequence[Claimed]) -> Iterator[SlotResult]:
+        """The inner one's results; a candidate without one was taken over by another worker."""
+        left = {claimed.ref: claimed for claimed in group}
+        self.ledger.begin(*left)
+        saved = False
+        try:
+            for result in self.inner.train(group):
+                ref = SlotRef(result.generation, result.slot)
+                left.pop(ref, None)
+                self.ledger.settle(ref, counts=True)
+                yield result
+            for ref in left:
+                self.ledger.settle(ref, counts=False)
+        except StoppedError:
+            saved = True
+            raise
+        finally:
+            self.ledger.end(saved=saved)
+
+    def conclude(self, ref: SlotRef, result: SlotResult) -> Answers:
+        """The inner one's answers, which every search needs once."""
+        self.ledger.begin(ref)
+        try:
+            return self.inner.conclude(ref, result)
+        finally:
+            self.ledger.settle(ref, counts=True)
 
 
 @contextlib.contextmanager
-def _status(telemetry: Telemetry, settings: Settings) -> Iterator[None]:
+def _status(watch: Watch, settings: Settings) -> Iterator[None]:
     if settings.status is None:
         yield
         return
-    with status_server(telemetry, host=settings.status[0], port=settings.status[1]):
+    with status_server(watch.served(), settings.status):
         yield

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import logging
 import sys
 import threading
 import time
@@ -27,7 +25,7 @@ def reporter(*, as_json: bool) -> Iterator[Emit]:
         with _bars() as emit:
             yield emit
     else:
-        yield _Lines()
+        yield Lines()
 
 
 MEASUREMENTS = ("timings", "idle", "standing")
@@ -40,38 +38,14 @@ def _emit_json(name: str, fields: Mapping[str, Any]) -> None:
     print(json.dumps({"event": name, **fields}), file=sys.stderr, flush=True)
 
 
-def worker_log() -> Emit:
-    """One JSON object a line on standard error, for events and for everything that is logged."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    logger = logging.getLogger("evergraft.events")
-
-    def emit(name: str, fields: Mapping[str, Any]) -> None:
-        level = logging.DEBUG if name in ("step", *MEASUREMENTS) else logging.INFO
-        logger.log(level, name, extra={"fields": fields})
-
-    return emit
-
-
-class _JsonLines(logging.Formatter):
-    """Time (UTC), level, event, and the event's own fields: task, search, worker, generation, slot …"""
-
-    def format(self, record: logging.LogRecord) -> str:
-        time = datetime.datetime.fromtimestamp(record.created, tz=datetime.UTC).isoformat(timespec="milliseconds")
-        line = {"time": time, "level": record.levelname.lower(), "event": record.getMessage()}
-        line |= {"logger": record.name} if record.name != "evergraft.events" else {}
-        line |= {"error": self.formatException(record.exc_info)} if record.exc_info else {}
-        return json.dumps({**line, **getattr(record, "fields", {})}, default=str)
-
-
-class _Lines:
+class Lines:
     """One line an event; steps at most every half minute, so that long training is not silent."""
 
     def __init__(self) -> None:
         self._told = time.monotonic()
 
     def __call__(self, name: str, fields: Mapping[str, Any]) -> None:
+        """Tell one event."""
         if name in MEASUREMENTS or (name == "step" and time.monotonic() - self._told < STEP_LINES_S):
             return
         self._told = time.monotonic()
