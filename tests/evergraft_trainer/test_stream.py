@@ -268,3 +268,28 @@ def test_labels_that_stay_keep_their_rows_when_a_task_evolves(store: MemoryStore
     assert outcome.kind in ("committed", "kept")
     if outcome.kind == "committed":
         assert serve(store, "a/one").route.labels == ("1", "2", "7")
+
+
+def test_a_graft_looks_first_and_starts_from_the_fitted_head(store: MemoryStore, data: Path) -> None:
+    search(store, request_of("a/one", data, strategy="graft", parameters={"rank": 2}))
+    second = request_of("b/two", data, strategy="graft", parameters={"rank": 2})
+    route = blobs.get_route(store, search(store, second).id)
+    assert route.transfer["parentTask"] == "a/one"
+    probes = {item["task"]: item["quality"] for item in route.transfer["probes"]}
+    assert set(probes) == {"a/one", "root"}
+    folder = Folder(store, second.search)
+    looked = folder.result(SlotRef(0, 0))
+    assert looked is not None
+    assert (looked.samples, looked.forward_samples) == (0, 60 + 15 + 15)
+    # The chain has been trained on this very data: its features tell the classes apart before anything is trained.
+    assert probes["a/one"] >= 0.9
+    assert route.samples_seen == 128
+    kinds = {layer.name: [delta.kind for delta in layer.deltas] for layer in route.layers}
+    assert kinds["block.00"] == ["lora", "lora", "bias", "norm"]
+    assert all(row["bitIdentical"] for row in check_answers(store, device=DEVICE))
+
+
+def test_a_graft_on_a_resnet_trains_every_layer(request: pytest.FixtureRequest, data: Path) -> None:
+    store = fresh(request.node.name, "resnet")
+    route = blobs.get_route(store, search(store, request_of("a/one", data, strategy="graft")).id)
+    assert route.parameters["added"] == route.parameters["total"]

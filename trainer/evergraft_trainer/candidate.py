@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from evergraft.graph.module import Module
 from evergraft.search.groups import Claimed
 from evergraft.search.values import SlotResult
+from evergraft_trainer.closed_form import Looking, fit_head
 from evergraft_trainer.data.batches import Batch
 from evergraft_trainer.nn.assemble import RouteModel
 from evergraft_trainer.nn.candidate import build_candidate
@@ -87,6 +88,9 @@ class Candidate:
         self.pause = Pause(seen=self.progress.samples)
         self.timings: dict[str, list[float]] = {}
         self._seconds, self._since = self.progress.seconds, time.monotonic()
+        self._looked = 0
+        if not self.progress.last and any(item.init == "lda" for item in self.plan.layers):
+            self._looked = self._fit_head()
 
     def begin(
         self, batch_at: Callable[[int], Batch], forward: Callable[[RouteModel, Batch], torch.Tensor]
@@ -150,6 +154,18 @@ class Candidate:
         """Whether to save the state and stop."""
         return self.duty is not None and self.duty.should_stop
 
+    def _fit_head(self) -> int:
+        """Put a head in closed form in place; returns the images that were run forward."""
+        data, search = self.trainer.data, self.trainer.spec.search
+        looking = Looking(
+            preprocessing=self.stream.preprocessing,
+            batch_size=search.batch_size,
+            device=self.trainer.device,
+            precision=search.precision,
+            pulse=self.tell,
+        )
+        return fit_head(self.model, data.train, data.validation, most=self.plan.samples, looking=looking)
+
     def _run(
         self, batch_at: Callable[[int], Batch], forward: Callable[[RouteModel, Batch], torch.Tensor]
     ) -> Generator[Pause, None, SlotResult]:
@@ -194,7 +210,8 @@ class Candidate:
             return False
         measured = self.trainer.measure(self.outputs, split)
         saved = self.write(measured)
-        self.progress = self.progress.after(saved, samples=seen, forward_samples=len(split), seconds=self.seconds)
+        evaluated, self._looked = self._looked + len(split), 0
+        self.progress = self.progress.after(saved, samples=seen, forward_samples=evaluated, seconds=self.seconds)
         self.states.save(self.progress)
         self.tell_event("validation", samples=seen, quality=saved.quality)
         return True

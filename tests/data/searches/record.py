@@ -22,6 +22,7 @@ from evergraft.testing.arithmetic import ArithmeticTrainer, init_graph, make_req
 HERE = Path(__file__).resolve().parent
 SETTINGS: dict[str, dict[str, Any]] = {
     "mu2net": {"samples": 3 * 3 * 16, "parameters": {"generations": 3, "candidates": 3}, "size_decay": 0.98},
+    "graft": {"parameters": {"rank": 4}},
     "finetune": {},
     "lora": {"parameters": {"rank": 4}},
     "linear": {"parameters": {"parent": "root"}},

@@ -63,15 +63,18 @@ def test_the_shortest_task_runs_by_the_built_in_values() -> None:
         visibility="Public",
         metric="Accuracy",
         dataset=ResolvedDataset(url="/tasks/photos/birds"),
-        search=ResolvedSearch(strategy="mu2net", parameters={"generations": 4, "candidates": 8}),
+        search=ResolvedSearch(
+            strategy="graft", parameters={"rank": 16, "wide": False, "guard": 25, "parent": "newest"}
+        ),
     )
     assert set(result.sources.values()) == {"built-in"}
 
 
 def test_the_task_wins_over_the_graph_and_the_graph_over_built_in() -> None:
     result = resolved(
-        {"samples": 4096, "parameters": {"generations": 2}, "scoring": {"sizeDecay": "0.9"}},
+        {"strategy": "mu2net", "samples": 4096, "parameters": {"generations": 2}, "scoring": {"sizeDecay": "0.9"}},
         {
+            "strategy": "mu2net",
             "samples": 1,
             "seed": 5,
             "parameters": {"generations": 9, "candidates": 2},
@@ -83,6 +86,7 @@ def test_the_task_wins_over_the_graph_and_the_graph_over_built_in() -> None:
     assert search.parameters == {"generations": 2, "candidates": 2}
     assert (search.size_decay, search.compute_decay) == (0.9, 0.8)
     assert {name: source for name, source in result.sources.items() if source != "built-in"} == {
+        "search.strategy": "Task",
         "search.samples": "Task",
         "search.seed": "ModuleGraph taskDefaults",
         "search.parameters.generations": "Task",
@@ -99,12 +103,16 @@ def test_forward_samples_follow_the_samples() -> None:
 
 def test_hyperparameters_merge_by_name_and_become_numbers() -> None:
     result = resolved(
-        {"hyperparameters": [{"name": "momentum", "start": "0.8"}, {"name": "crop", "start": "false"}]},
         {
+            "strategy": "mu2net",
+            "hyperparameters": [{"name": "momentum", "start": "0.8"}, {"name": "crop", "start": "false"}],
+        },
+        {
+            "strategy": "mu2net",
             "hyperparameters": [
                 {"name": "momentum", "start": "0.5"},
                 {"name": "adapterWidth", "start": 8, "values": [8, 16]},
-            ]
+            ],
         },
     )
     assert result.task.search.hyperparameters == (
@@ -133,19 +141,19 @@ def test_another_strategys_settings_in_the_graph_do_not_count() -> None:
 
 
 def test_settings_that_do_not_fit_the_strategy_that_will_run_are_refused() -> None:
-    with pytest.raises(SpecError, match=r"Task default/birds: spec.search.parameters.rank: unknown field"):
-        resolved({"parameters": {"rank": 4}})
-    with pytest.raises(SpecError, match=r"ModuleGraph.spec.taskDefaults.search.parameters.rank: unknown field"):
-        resolved({}, {"parameters": {"rank": 4}})
+    with pytest.raises(SpecError, match=r"Task default/birds: spec.search.parameters.candidates: unknown field"):
+        resolved({"parameters": {"candidates": 4}})
+    with pytest.raises(SpecError, match=r"ModuleGraph.spec.taskDefaults.search.parameters.candidates: unknown field"):
+        resolved({}, {"parameters": {"candidates": 4}})
 
 
 def test_a_budget_under_one_batch_a_validation_names_samples() -> None:
     with pytest.raises(
         SpecError, match=r"spec.search.samples: 4095 is too few; 32 candidates × 4 validations"
     ) as caught:
-        resolved({"samples": 4095})
+        resolved({"samples": 4095, "strategy": "mu2net"})
     assert str(caught.value).endswith("need at least 4096")
-    assert resolved({"samples": 4096}).task.search.samples == 4096
+    assert resolved({"samples": 4096, "strategy": "mu2net"}).task.search.samples == 4096
     assert resolved({"samples": 128, "strategy": "finetune"}).task.search.samples == 128
 
 

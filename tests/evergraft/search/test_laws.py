@@ -169,7 +169,9 @@ def test_a_plan_is_a_pure_function_and_no_order_of_the_view_matters(case: Case) 
 @given(cases())
 def test_every_plan_passes_the_checks_and_stays_within_the_budget(case: Case) -> None:
     search = case.view.spec.search
-    total = sum(plan.samples for _, plan, _ in plans_of(case))
+    plans = [plan for _, plan, _ in plans_of(case)]
+    total = sum(plan.samples for plan in plans if plan.kind == "train")
+    assert sum(plan.samples for plan in plans if plan.kind == "probe") <= search.forward_samples
     candidates = search.parameters.get("generations", 1) * search.parameters.get("candidates", 1)
     assert search.samples - candidates * search.batch_size < total <= search.samples
 
@@ -204,7 +206,7 @@ def test_a_stop_ends_the_search_with_the_best_so_far(case: Case, generations: in
 @given(cases())
 def test_the_winner_is_not_below_anything_kept_nor_discarded(case: Case) -> None:
     view, finish = play(case.view, get(case.view.spec.search.strategy), case.quality)
-    usable = [result for _, _, result in candidates(view) if result.usable]
+    usable = [result for _, plan, result in candidates(view) if result.usable and plan.kind == "train"]
     if finish.outcome == "none":
         assert view.own is None
         assert not usable

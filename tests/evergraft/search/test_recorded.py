@@ -61,7 +61,8 @@ def test_every_recorded_search_replays_to_the_same_decisions(strategy: str, sear
     found = replay_search(FileStore(RECORDED / strategy), search)
     assert (found.differences, found.state) == ((), "committed")
     assert isinstance(found.plans[-1], Finish)
-    assert len(found.plans) == (4 if strategy == "mu2net" else 2)
+    looks = strategy == "graft" and search == FIRST  # before a task has a route of its own
+    assert len(found.plans) == (4 if strategy == "mu2net" else 3 if looks else 2)
 
 
 def test_the_script_records_what_is_kept(tmp_path: Path) -> None:

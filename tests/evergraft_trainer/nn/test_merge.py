@@ -37,11 +37,19 @@ def block(shelf: Shelf, name: str = "block.00") -> int:
 def test_only_the_newest_lora_runs_beside_the_weights(vit: Shelf) -> None:
     last = generations(vit, 3)[-1]
     layer = last.layers[block(last)]
-    assert [delta.kind for delta in layer.deltas] == ["lora", "bias", "norm"] * 3
-    assert newest_lora(layer.deltas) == 6
+    assert [delta.kind for delta in layer.deltas] == ["lora", "lora", "lora", "bias", "norm"]
+    assert newest_lora(layer.deltas) == 2
     merged = load_layer(layer, last.get)
     assert merged.lora is not None
-    assert merged.lora.id == layer.deltas[6].module
+    assert merged.lora.id == layer.deltas[2].module
+
+
+def test_of_biases_and_norms_only_the_newest_are_carried(vit: Shelf) -> None:
+    routes = generations(vit, 2)
+    first, last = (route.layers[block(route)].deltas for route in routes[1:])
+    assert [delta.kind for delta in last] == ["lora", "lora", "bias", "norm"]
+    assert last[0] == first[0]
+    assert {delta.module for delta in last[2:]}.isdisjoint(delta.module for delta in first)
 
 
 def test_merging_adds_each_lora_oldest_first(vit: Shelf) -> None:
@@ -93,7 +101,7 @@ def test_a_child_that_shares_a_layer_computes_its_parents_bits(vit: Shelf) -> No
 def test_a_layer_over_the_limit_is_folded_into_a_module_with_the_same_bits(
     vit: Shelf, extra: tuple[DeltaPlan, ...]
 ) -> None:
-    routes = generations(vit, 6, (*DELTAS, *extra))
+    routes = generations(vit, 12 if not extra else 6, (*DELTAS, *extra))
     for before, after in itertools.pairwise(routes):
         deltas = after.layers[block(after)].deltas
         assert len(deltas) <= MAX_DELTAS

@@ -46,7 +46,7 @@ class Search(Part):
     """How a task is searched."""
 
     strategy: Annotated[str, Field(pattern=STRATEGY, max_length=63)] | None = None
-    """Who plans the candidates. Built-in default: mu2net."""
+    """Who plans the candidates. Built-in default: graft."""
     samples: Annotated[int, Field(ge=1, le=10**12)] | None = None
     """Samples trained, in all. Built-in default: 20480."""
     forward_samples: Annotated[int, Field(ge=0, le=10**12)] | None = None

@@ -19,6 +19,19 @@ from evergraft.api.search import HyperparameterSpec, Search
 from evergraft.errors import SpecError
 
 
+class GraftParameters(Part):
+    """One long low-rank child on the chain of all tasks; see docs/concepts.md."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Rank of the change to each matrix of an encoder block."""
+    wide: bool = False
+    """Train every layer whole instead."""
+    guard: Annotated[int, Field(ge=0, le=100)] = 25
+    """Points of validation quality by which a head on the root must beat one on the parent to start from the root."""
+    parent: Annotated[str, Field(min_length=1, max_length=253)] = "newest"
+    """`newest`: this task's route, else the public one with the most training behind it; `root`; or a task's id."""
+
+
 class Mu2NetParameters(Part):
     """µ2Net: generations of mutated children."""
 
@@ -72,6 +85,7 @@ class StrategyType:
 STRATEGIES: Mapping[str, StrategyType] = {
     entry.name: entry
     for entry in (
+        StrategyType("graft", GraftParameters, _BASELINE),
         StrategyType(
             "mu2net", Mu2NetParameters, _MU2NET, lambda given: int(given["generations"] * given["candidates"])
         ),
@@ -82,7 +96,7 @@ STRATEGIES: Mapping[str, StrategyType] = {
 }
 """Every strategy that a document may name."""
 
-DEFAULT_STRATEGY = "mu2net"
+DEFAULT_STRATEGY = "graft"
 
 
 def check_parameters(strategy: str, parameters: Mapping[str, Any], *, at: str) -> None:

@@ -62,9 +62,14 @@ def run(args: argparse.Namespace) -> int:
         print(plain(f"{name:<13} {', '.join(f'{key} {value}' for key, value in facts[name].items())}"))
     for mutation in facts["mutations"]:
         print(plain(f"{'mutation':<13} {mutation}"))
+    _table("a head in closed form, nothing trained:", route.transfer.get("probes"), ("task", "quality", "logLoss"))
     considered = route.transfer.get("considered")
-    if isinstance(considered, list) and all(isinstance(item, dict) for item in considered):
-        print("routes that could have been the parent:")
-        columns = ("task", "lineageSamples", "quality", "sampled")
-        print_table(columns, [[item.get(name) for name in columns] for item in considered])
+    columns = ("task", "lineageSamples", "quality", "sampled")
+    _table("routes that could have been the parent:", considered, columns)
     return 0
+
+
+def _table(title: str, rows: Any, columns: tuple[str, ...]) -> None:
+    if isinstance(rows, list) and rows and all(isinstance(item, dict) for item in rows):
+        print(title)
+        print_table(columns, [[item.get(name) for name in columns] for item in rows])

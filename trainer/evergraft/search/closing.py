@@ -79,6 +79,7 @@ def with_route(view: View, *, winner: SlotRef, search: str, finish: Finish, answ
             "parentTask": parent.task,
             "reason": plan.reason or finish.reason,
             "considered": considered(view),
+            **probed(view),
         },
     )
     return {
@@ -112,6 +113,17 @@ def considered(view: View, *, most: int = 8) -> list[dict[str, Any]]:
         }
         for route in ranked[:most]
     ]
+
+
+def probed(view: View) -> dict[str, Any]:
+    """What heads on frozen routes reached, for a search that looked: validation quality by the route's task."""
+    found = [
+        {"task": parent_of(view, plan).task, "quality": result.quality, "logLoss": result.metrics.get("logLoss")}
+        for record in view.history
+        for plan, result in zip(record.plan.candidates, record.results, strict=False)
+        if plan.kind == "probe" and result.usable
+    ]
+    return {"probes": found} if found else {}
 
 
 def summarise(route: Route, *, parent: RouteSummary, visibility: str) -> RouteSummary:

@@ -69,6 +69,7 @@ def _layer_json(plan: LayerPlan) -> dict[str, Any]:
         "config": None if plan.config is None else dict(plan.config),
         "deltas": [{"kind": delta.kind, "config": dict(delta.config)} for delta in plan.deltas],
         "source": plan.source,
+        **({} if plan.init == "random" else {"init": plan.init}),
     }
 
 
@@ -103,6 +104,7 @@ def _layer(value: Any) -> LayerPlan:
         config=None if value["config"] is None else dict(value["config"]),
         deltas=tuple(DeltaPlan(kind=str(d["kind"]), config=dict(d["config"])) for d in value["deltas"]),
         source=value["source"],
+        init=_one_of(value.get("init", "random"), "random", "lda"),
     )
 
 

@@ -130,6 +130,8 @@ def _check_layers(view: View, plan: CandidatePlan, layers: Sequence[Layer]) -> N
     kinds = {layer.name: layer.kind for layer in layers}
     for item in plan.layers:
         _check_layer(view, item, kind=kinds.get(item.name))
+        if item.init != "random" and (plan.kind, item.action) != ("probe", "new"):
+            raise _defect(view, f"layer {item.name} is fitted in closed form, which only a probe's new head can be")
     left = [item for item in plan.layers if item.action != "drop"]
     heads = [item for item in left if (item.kind or kinds.get(item.name, HEAD)) == HEAD]
     if len(heads) != 1 or left[-1] is not heads[0]:

@@ -16,6 +16,7 @@ from evergraft.graph.route import Layer, RouteSummary, layers_from_json, reading
 from evergraft.search.rng import Rng
 
 LayerAction = Literal["share", "clone", "new", "drop"]
+HeadStart = Literal["random", "lda"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class LayerPlan:
     freshly initialised and trained; `kind` and `config` say what (None for a head: the trainer derives it from the
     route and the labels). `drop`: left out. `source` is for clones only: the id of the committed route of this task
     whose layer of the same name is copied instead of the start's, as for the head of an ancestor; None for the start.
+    `init` is for a new head in a probe only: `lda` computes it in closed form from the features below it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class LayerPlan:
     config: Mapping[str, Any] | None = None
     deltas: tuple[DeltaPlan, ...] = ()
     source: str | None = None
+    init: HeadStart = "random"
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class CandidatePlan:
     """One slot of a generation: where to start, what each layer becomes, how to train.
 
     `start` is the id of a committed route, or an earlier candidate whose `state` (best or last) is taken.
-    `samples` are trained (`train`) or only evaluated (`probe`), in whole batches; `validations` divide them evenly, to
+    `samples` are trained (`train`) or only run forward (`probe`: training images that a closed form is fitted to), in
+    whole batches; `validations` divide them evenly, to
     the whole batch. `optimizer` carry takes the optimiser
     state stored with cloned modules along, fresh starts anew. `threshold` is the score under which the trained
     candidate is discarded (its same-task parent's), None for none. `mutations` says in words for people what changed.

@@ -28,7 +28,7 @@ from evergraft_trainer.nn.kind import Config
 from evergraft_trainer.nn.kinds import kind_of
 from evergraft_trainer.nn.layers import LAYERS
 from evergraft_trainer.nn.lora import ALIASES, TARGETS, Lora
-from evergraft_trainer.nn.merge import Get, add_adapter, fold_for, load_layer
+from evergraft_trainer.nn.merge import Get, add_adapter, fold_for, load_layer, without_replaced
 from evergraft_trainer.nn.noise import Noise, generator
 from evergraft_trainer.nn.route_layer import NewDelta, RouteLayer
 from evergraft_trainer.nn.vit import resize_positions
@@ -168,7 +168,8 @@ def _share(layer: Layer, item: LayerPlan, making: Making) -> RouteLayer:
     if not item.deltas and layer in making.frozen:
         return making.frozen[layer]
     layer, taken = _take_back(layer, item.deltas, making.get)
-    layer, folded = fold_for(layer, making.get, new=[delta.kind for delta in item.deltas])
+    kinds = [delta.kind for delta in item.deltas]
+    layer, folded = fold_for(layer, making.get, new=kinds)
     get = _with(making.get, folded)
     merged = load_layer(layer, get, merge_all=any(delta.kind == "lora" for delta in item.deltas))
     lora = lora_network(merged.lora, where=f"layer {layer.name!r}")
@@ -179,7 +180,7 @@ def _share(layer: Layer, item: LayerPlan, making: Making) -> RouteLayer:
         name=layer.name,
         kind=layer.kind,
         config=made.config,
-        source=layer,
+        source=without_replaced(layer, kinds),
         lora=made.lora,
         lora_config=made.lora_config,
         new=new,

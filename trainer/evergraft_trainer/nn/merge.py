@@ -19,6 +19,7 @@ from evergraft.graph.module import Module
 from evergraft.graph.route import Delta, Layer
 from evergraft_trainer.nn import codec
 from evergraft_trainer.nn.adapter import Adapter
+from evergraft_trainer.nn.deltas import NAMES
 from evergraft_trainer.nn.kind import Config
 from evergraft_trainer.nn.layers import LAYERS
 from evergraft_trainer.nn.lora import Lora
@@ -132,9 +133,15 @@ def fold_oldest(layer: Layer, get: Get, *, keep: int) -> tuple[Layer, Module]:
     ), module
 
 
+def without_replaced(layer: Layer, new: Sequence[str]) -> Layer:
+    """The layer without inherited deltas whose values new ones of the same kind, started from them, replace whole."""
+    gone = {kind for kind in new if kind in NAMES}
+    return replace(layer, deltas=tuple(delta for delta in layer.deltas if delta.kind not in gone))
+
+
 def fold_for(layer: Layer, get: Get, *, new: Sequence[str]) -> tuple[Layer, Module | None]:
     """Fold what a layer inherited if deltas of the kinds `new` would bring it over MAX_DELTAS."""
-    if len(layer.deltas) + len(new) <= MAX_DELTAS:
+    if len(without_replaced(layer, new).deltas) + len(new) <= MAX_DELTAS:
         return layer, None
     beside = None if "lora" in new else newest_lora(layer.deltas)
     keep = 0 if beside is None else len(layer.deltas) - beside

@@ -8,13 +8,14 @@ from types import MappingProxyType
 
 from evergraft.errors import SpecError
 from evergraft.search.strategies.finetune import FINETUNE
+from evergraft.search.strategies.graft import GRAFT
 from evergraft.search.strategies.linear import LINEAR
 from evergraft.search.strategies.lora import LORA
 from evergraft.search.strategies.mu2net import MU2NET
 from evergraft.search.values import Strategy
 
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
-    {strategy.name: strategy for strategy in (MU2NET, FINETUNE, LORA, LINEAR)}
+    {strategy.name: strategy for strategy in (GRAFT, MU2NET, FINETUNE, LORA, LINEAR)}
 )
 """Every shipped strategy; each is pure, and its version goes into ``search.json``."""
 

@@ -64,33 +64,35 @@ class SingleChild:
         route, reason = choose_parent(view)
         start = route_start(view, route.summary)
         samples = samples_each(view.spec.search, candidates=1)
-        hyperparameters = self._hyperparameters(view)
+        values = hyperparameters(view, learning_rate=self.learning_rate)
         plan = CandidatePlan(
             kind="train",
             start=start.ref,
             layers=with_head(view, start, self.plan_body(view, start)),
-            hyperparameters=hyperparameters,
+            hyperparameters=values,
             samples=samples,
             validations=view.spec.search.validations,
-            schedule=Schedule(span=samples, kind=str(hyperparameters["schedule"])),
+            schedule=Schedule(span=samples, kind=str(values["schedule"])),
             threshold=start.score,
             reason=reason,
         )
         return Generation(candidates=(plan,), sampled={route.summary.id: 1})
 
-    def _hyperparameters(self, view: View) -> dict[str, Any]:
-        search = view.spec.search
-        defaults: dict[str, Any] = {
-            "optimizer": search.optimizer or "AdamW",
-            "learningRate": self.learning_rate,
-            "weightDecay": 0.05,
-            "warmupRatio": 0.05,
-            "schedule": "cosine",
-            **NO_AUGMENTATION,
-        }
-        if search.image_size is not None:
-            defaults["imageSize"] = search.image_size
-        return {**defaults, **starts_of(search.hyperparameters)}
+
+def hyperparameters(view: View, *, learning_rate: float) -> dict[str, Any]:
+    """The defaults of one long child, with `learning_rate` as peak, under what the spec starts from."""
+    search = view.spec.search
+    defaults: dict[str, Any] = {
+        "optimizer": search.optimizer or "AdamW",
+        "learningRate": learning_rate,
+        "weightDecay": 0.05,
+        "warmupRatio": 0.05,
+        "schedule": "cosine",
+        **NO_AUGMENTATION,
+    }
+    if search.image_size is not None:
+        defaults["imageSize"] = search.image_size
+    return {**defaults, **starts_of(search.hyperparameters)}
 
 
 def choose_parent(view: View) -> tuple[RouteView, str]:
