@@ -149,7 +149,7 @@ def test_what_the_look_found_is_kept_with_the_route() -> None:
 
 
 def test_a_budget_that_allows_no_look_is_refused_by_name() -> None:
-    with pytest.raises(SpecError, match="search.forwardSamples: 40 leave no batch of 32 for each of 2"):
+    with pytest.raises(SpecError, match=r"search\.forwardSamples: 40 leave no batch of 32 for each of 2"):
         get("graft").next(view_of([ROOT, FIRST], forward_samples=40))
 
 
