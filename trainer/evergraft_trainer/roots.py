@@ -21,11 +21,13 @@ from evergraft.graph.module import Module
 from evergraft.graph.route import Route, RouteSummary
 from evergraft.graph.state import Graph
 from evergraft.store import blobs, log
+from evergraft.store.access import Access, bucket_of
 from evergraft.store.failures import translate
 from evergraft.store.open import open_store
 from evergraft.store.probe import probe
 from evergraft.store.seam import Store
 from evergraft_trainer import profile
+from evergraft_trainer.data.backend import open_backend
 from evergraft_trainer.data.preprocessing import Preprocessing
 from evergraft_trainer.device import open_device
 from evergraft_trainer.golden import golden_answers
@@ -63,9 +65,19 @@ def init_from_document(store: Store, module_graph: ModuleGraph, *, base: Path) -
     return init(store, located_root(module_graph.spec.root, base=base))
 
 
-def init(store: Store, root: Root) -> Graph:
-    """Start a graph from `root`, or adopt the one that stands if it starts from the same."""
-    layers, preprocessing = make_root(root)
+def init_with_access(access: Access, root: Root) -> Graph:
+    """Start a graph at a place that is reached by files, or adopt the one there; raises as `init_from_file` does."""
+    profile.apply(threads=1)
+    probe(lambda _: access.open(), access.url)
+    return init(access.open(), root, access=access)
+
+
+def init(store: Store, root: Root, *, access: Access | None = None) -> Graph:
+    """Start a graph from `root`, or adopt the one that stands if it starts from the same.
+
+    Weights in the bucket of `access` are read with it.
+    """
+    layers, preprocessing = make_root(root, access=access)
     route, summary = root_route(layers, preprocessing)
     sizes = blobs.put_modules(store, [module for _, module in layers])
     blobs.put_route(store, route)
@@ -78,7 +90,7 @@ def init(store: Store, root: Root) -> Graph:
     )
 
 
-def make_root(root: Root) -> tuple[Layers, Preprocessing]:
+def make_root(root: Root, *, access: Access | None = None) -> tuple[Layers, Preprocessing]:
     """The named modules of a root, from its seed or its weights, and the preprocessing it asks for.
 
     Raises:
@@ -90,8 +102,7 @@ def make_root(root: Root) -> tuple[Layers, Preprocessing]:
         modules = root_modules(root.backbone, root.config, seed=root.seed or 0)
         return modules, Preprocessing.from_json(root_preprocessing(root.backbone, root.config))
     try:
-        with fsspec.open(root.weights.url, "rb") as file:
-            data: bytes = file.read(MAX_WEIGHTS_BYTES + 1)
+        data = _read(root.weights.url, access)
     except FileNotFoundError as error:
         remote = root.weights.url.startswith("http")
         what = f"cannot be fetched ({error}); check URL and network" if remote else "no such file; check the path"
@@ -106,6 +117,18 @@ def make_root(root: Root) -> tuple[Layers, Preprocessing]:
     if root.config or root.backbone not in GENERAL:
         _check_shapes(root, layers)
     return layers, Preprocessing.from_json(preprocessing)
+
+
+def _read(url: str, access: Access | None) -> bytes:
+    """The bytes at a URL, one more than allowed at most; in the bucket of `access` with its credentials."""
+    if access is None or bucket_of(url) is None or bucket_of(url) != bucket_of(access.url):
+        with fsspec.open(url, "rb") as file:
+            whole: bytes = file.read(MAX_WEIGHTS_BYTES + 1)
+            return whole
+    backend, path = open_backend(url, endpoint=access.endpoint, storage_options=access.secrets())
+    with backend.fs.open(path, "rb") as file:
+        data: bytes = file.read(MAX_WEIGHTS_BYTES + 1)
+        return data
 
 
 def _check_shapes(root: Root, layers: Layers) -> None:

@@ -133,3 +133,9 @@ class Access:
         if not text:
             raise UserError(f"{self.role}: {what} is empty; fill it in")
         return text
+
+
+def bucket_of(url: str) -> str | None:
+    """Scheme and bucket of a gs or s3 URL, None for any other."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme.lower()}://{rest.partition('/')[0]}" if scheme.lower() in ("gs", "s3") else None

@@ -1,0 +1,92 @@
+"""What a steward is asked: JSON ``{format, duty, store, …}`` in EVERGRAFT_STEWARD, checked field by field.
+
+`store` is ``{url, endpoint, credentials, caBundle}``; the rest belongs to the duty. Called by ``evergraft steward``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from evergraft.api.reading import check_format
+from evergraft.errors import SpecError
+from evergraft.store.access import Access
+
+VARIABLE = "EVERGRAFT_STEWARD"
+MAX_HEADS = 20
+DUTIES = ("init", "heads", "remove", "collect", "verify")
+
+
+@dataclass(frozen=True)
+class Errand:
+    """One errand: the duty, the store it is about, and the duty's own fields."""
+
+    duty: str
+    store: Access
+    fields: Mapping[str, Any]
+
+    def tasks(self) -> tuple[str | None, ...]:
+        """The ids of the tasks asked about, in order; None where one has none.
+
+        Raises:
+            SpecError: no list, or too long.
+        """
+        found = self.fields.get("tasks")
+        if not isinstance(found, list) or len(found) > MAX_HEADS:
+            raise SpecError(f"{VARIABLE}: tasks: expected a list of at most {MAX_HEADS}")
+        return tuple(_task(item) for item in found)
+
+    def task(self) -> str:
+        """The id of the one task it is about.
+
+        Raises:
+            SpecError: there is none.
+        """
+        found = _task(self.fields.get("task"))
+        if found is None:
+            raise SpecError(f"{VARIABLE}: task: expected an object with a task id")
+        return found
+
+    def grace_s(self) -> float:
+        """The grace period of a collection in seconds.
+
+        Raises:
+            SpecError: it is no duration.
+        """
+        from evergraft.api.fields import seconds
+
+        text = self.fields.get("gracePeriod")
+        found = seconds(text) if isinstance(text, str) else 0.0
+        if found <= 0:
+            raise SpecError(f"{VARIABLE}: gracePeriod: expected a duration such as 24h")
+        return found
+
+
+def read_errand(text: str | None) -> Errand:
+    """Read the variable.
+
+    Raises:
+        SpecError: it is not set, no JSON, or a field is wrong.
+        FormatError: written by a newer operator.
+    """
+    if not text:
+        raise SpecError(f"{VARIABLE} is not set; it says what to do, and the operator sets it")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{VARIABLE}: no JSON: {error}") from None
+    fields = check_format(value, what=VARIABLE)
+    duty = fields.get("duty")
+    if duty not in DUTIES:
+        raise SpecError(f"{VARIABLE}: duty: {str(duty)[:40]!r} is unknown; one of {', '.join(DUTIES)}")
+    try:
+        return Errand(duty=duty, store=Access.from_json(fields.get("store"), "store"), fields=fields)
+    except SpecError as error:
+        raise SpecError(f"{VARIABLE}: {error}") from None
+
+
+def _task(value: Any) -> str | None:
+    task = value.get("task") if isinstance(value, dict) else None
+    return task if isinstance(task, str) and 0 < len(task) <= 512 else None
