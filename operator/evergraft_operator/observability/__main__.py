@@ -22,7 +22,7 @@ def contents() -> dict[str, str]:
     """Every file's text by its path in the repository."""
     files = {
         "docs/metrics.md": reference.markdown(),
-        f"{FILES}/rules/evergraft.yaml": _HEADER + yaml.safe_dump(alerts.rules(), sort_keys=False, width=120),
+        f"{FILES}/rules/alerts.yaml": _HEADER + yaml.safe_dump(alerts.rules(), sort_keys=False, width=120),
     }
     for name, board in BOARDS.items():
         files[f"{FILES}/dashboards/{name}.json"] = json.dumps(board().model(), indent=1) + "\n"
