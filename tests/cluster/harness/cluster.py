@@ -14,17 +14,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from evergraft.testing.servers import ObjectServer
 from tests.cluster.harness import controlplane, images, network, records, store
 from tests.cluster.harness.binaries import Binaries, build_all
 from tests.cluster.harness.box import Box
 from tests.cluster.harness.commands import ENVIRONMENT, run
-from tests.cluster.harness.controlplane import Api
+from tests.cluster.harness.controlplane import Api, tail
 from tests.cluster.harness.errors import ClusterError
 from tests.cluster.harness.layout import MAX_NODES, Layout
 from tests.cluster.harness.machine import prepare
 from tests.cluster.harness.node import Node, write_configuration
 from tests.cluster.harness.pki import make_authority
+
+from evergraft.testing.servers import ObjectServer
 
 READY_TIMEOUT_S = 180.0
 
@@ -111,17 +112,28 @@ class Cluster:
                 return node
         raise ClusterError(f"no node {name}; there are: {', '.join(node.name for node in self.nodes) or 'none'}")
 
-    def kubectl(self, *argv: str, input: str | None = None, timeout_s: float = 120, user: Path | None = None) -> str:
+    def kubectl(
+        self,
+        *argv: str,
+        input: str | None = None,  # noqa: A002 - as subprocess calls it
+        timeout_s: float = 120,
+        user: Path | None = None,
+    ) -> str:
         """The output of kubectl, as the administrator or as the kubeconfig `user`."""
-        return run(*self._kubectl(user), *argv, input=input, timeout_s=timeout_s)
+        return run(*self._kubectl(user), *argv, stdin=input, timeout_s=timeout_s)
 
     def try_kubectl(
-        self, *argv: str, input: str | None = None, timeout_s: float = 120, user: Path | None = None
+        self,
+        *argv: str,
+        input: str | None = None,  # noqa: A002 - as subprocess calls it
+        timeout_s: float = 120,
+        user: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Like `kubectl`, for commands that may fail: exit code, output and errors."""
-        return subprocess.run(  # noqa: S603 - a list, never a shell
+        return subprocess.run(
             [*self._kubectl(user), *argv],
             input=input,
+            check=False,
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -167,7 +179,11 @@ class Cluster:
     def wait_nodes(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until every living node is Ready."""
         living = {node.name for node in self.nodes if node.box is not None}
-        self.wait(f"nodes Ready: {', '.join(sorted(living))}", lambda: living <= set(self.ready_nodes()), timeout_s)
+        try:
+            self.wait("nodes Ready", lambda: living <= set(self.ready_nodes()), timeout_s)
+        except ClusterError as error:
+            name = min(living.difference(self.ready_nodes()))
+            raise ClusterError(f"{error}: {name}:\n{tail(self.layout.logs / f'{name}-kubelet.log')}") from None
 
     def stop(self) -> None:
         """End it and remove all of it; deleting its files goes on in the background."""

@@ -20,7 +20,7 @@ MAX_NODES = 3
 
 def clusters_folder() -> Path:
     """The folder of all test clusters of this machine; it must lie on a real file system, not on an overlay."""
-    return Path(os.environ.get("EVERGRAFT_CLUSTERS", "/var/tmp/evergraft-clusters"))  # noqa: S108 - a folder of root's
+    return Path(os.environ.get("EVERGRAFT_CLUSTERS", "/var/tmp/evergraft-clusters"))
 
 
 def cache_folder() -> Path:

@@ -29,7 +29,8 @@ def connect_host(layout: Layout, control: Box) -> None:
 def connect_node(layout: Layout, control: Box, node: Box, number: int) -> None:
     """A cable between node `number` and the bridge; a dead node's old cable is cut first."""
     disconnect_node(control, node.name)
-    control.run("ip", "link", "add", node.name, "type", "veth", "peer", "name", "eth0", "netns", str(node.pid))
+    cable = ["ip", "link", "add", node.name, "type", "veth", "peer", "name", "eth0", "netns", str(node.pid)]
+    control.run_on_network(*cable)
     control.run("sh", "-ec", f"ip link set {node.name} master {BRIDGE}\nip link set {node.name} up")
     node.run("ip", "addr", "add", f"{layout.node_address(number)}/24", "dev", "eth0")
     node.run("sh", "-ec", "echo 1 > /proc/sys/net/ipv4/ip_forward\nip link set eth0 up")

@@ -17,7 +17,12 @@ from tests.cluster.harness.errors import ClusterError
 from tests.cluster.harness.layout import Layout
 from tests.cluster.harness.pki import Authority
 from tests.cluster.harness.runtime import (
-    CONTAINERD, SYSCTLS, containerd_config, kubelet_config, network_config, proxy_config,
+    CONTAINERD,
+    SYSCTLS,
+    containerd_config,
+    kubelet_config,
+    network_config,
+    proxy_config,
 )  # fmt: skip
 
 RUNTIME_TIMEOUT_S = 60

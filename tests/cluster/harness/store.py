@@ -11,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-from evergraft.testing import servers
 from tests.cluster.harness.box import Box
 from tests.cluster.harness.controlplane import tail
 from tests.cluster.harness.errors import CannotRunError, ClusterError
 from tests.cluster.harness.layout import Layout
+
+from evergraft.testing import servers
 
 PORT = 8333
 START_TIMEOUT_S = 60.0
