@@ -7,9 +7,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BENCH  := $(VENV)/.bench
 DEMO   := demo
+CLUSTER := $(BIN)/python tests/cluster/cluster.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-long check format manifests bench-training bench-store bench-search clean
+.PHONY: cluster cluster-down
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -27,12 +29,14 @@ demo: $(STAMP) ## Prepare real data, train a stream of tasks into one graph, sho
 	$(BIN)/python examples/demo/summary.py $(DEMO)/graph --out $(DEMO)/results.json --threads 2
 
 test: $(STAMP) ## Run every test
+	$(CLUSTER) build
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
 test-fast: $(STAMP) ## Run the tests that need no server and no long training (under 60 s)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not server" tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not server and not cluster" tests
 
 test-long: $(STAMP) ## Run every test, the long ones at full size
+	$(CLUSTER) build
 	EVERGRAFT_TEST_LONG=1 $(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
 check: $(STAMP) ## Format, lint, types and import contracts
@@ -44,6 +48,12 @@ check: $(STAMP) ## Format, lint, types and import contracts
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+cluster: $(STAMP) ## Start a real Kubernetes on this machine and print how to use kubectl with it (root, Go)
+	$(CLUSTER) up
+
+cluster-down: $(STAMP) ## End it, and leave nothing behind
+	$(CLUSTER) down
 
 manifests: $(STAMP) ## Regenerate what is written from code: CRDs, API reference, chart schema, metrics page, alerts, dashboards
 	$(BIN)/python -m evergraft.api.crd manifests/crds

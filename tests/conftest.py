@@ -1,7 +1,7 @@
 """Real object stores on loopback for every test that wants one: fake-gcs-server and SeaweedFS, one of each a session.
 
 Each is started when the first test asks for it. Tests that use them are marked `server` by the fixtures that hand
-out stores.
+out stores. At the end of a run one line says what this machine could not run.
 """
 
 from __future__ import annotations
@@ -33,3 +33,12 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer
             yield server
     except ServerMissingError as missing:
         pytest.skip(str(missing))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for tests that need a cluster which this machine cannot run; tests/cluster/conftest.py skips them."""
+    skips = [report for report in terminalreporter.stats.get("skipped", []) if isinstance(report.longrepr, tuple)]
+    reasons = {str(report.longrepr[2]).removeprefix("Skipped: ") for report in skips}
+    for reason in sorted(reason for reason in reasons if reason.startswith("cluster tests were not run: ")):
+        num_tests = sum(reason in str(report.longrepr[2]) for report in skips)
+        terminalreporter.write_line(f"{reason} ({num_tests} tests)", yellow=True)

@@ -1,0 +1,61 @@
+"""Clusters for the tests of this folder: one with two nodes, and one that is an API server alone.
+
+Each is started when a test first asks for it, and ends with the tests, also when these are killed. All of them run
+in one process, as a second cluster would only take the first one's processors. Where this machine cannot run a
+cluster they are skipped with the reason, or fail where EVERGRAFT_REQUIRE_CLUSTER=1 says that they must run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.cluster.harness.binaries import Binaries
+from tests.cluster.harness.cluster import Cluster
+from tests.cluster.harness.errors import CannotRunError
+from tests.cluster.harness.machine import prepare
+
+HERE = Path(__file__).resolve().parent
+TIMEOUT_S = 300
+NOT_RUN = "cluster tests were not run: "
+"""How a skip's reason begins; tests/conftest.py looks for it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark this folder's tests. Their time limit leaves fixtures out: the first one may build for 12 minutes."""
+    for item in items:
+        if HERE in item.path.parents:
+            own = item.get_closest_marker("timeout")
+            seconds = own.args[0] if own is not None and own.args else TIMEOUT_S
+            item.add_marker(pytest.mark.timeout(seconds, func_only=True), append=False)
+            item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+
+
+@pytest.fixture(scope="session")
+def binaries() -> Binaries:
+    """Kubernetes, built; everything else that a cluster needs is installed."""
+    try:
+        return prepare(nodes=True)
+    except CannotRunError as reason:
+        if os.environ.get("EVERGRAFT_REQUIRE_CLUSTER") == "1":
+            pytest.fail(f"EVERGRAFT_REQUIRE_CLUSTER=1, but this machine cannot run a cluster: {reason}", pytrace=False)
+        pytest.skip(f"{NOT_RUN}{reason}")
+
+
+@pytest.fixture(scope="session")
+def api_cluster(binaries: Binaries) -> Iterator[Cluster]:
+    """An API server and the controllers, without nodes."""
+    cluster = Cluster.start(nodes=0)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(binaries: Binaries) -> Iterator[Cluster]:
+    """A cluster with two nodes, ready for pods."""
+    cluster = Cluster.start(nodes=2)
+    yield cluster
+    cluster.stop()
