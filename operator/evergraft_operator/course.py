@@ -26,6 +26,8 @@ FIRST_RETRY_S = 10
 MAX_RETRY_S = 300
 REPORT_S = 15.0
 """How long a final report may lag behind its Job's end before a steward is asked instead."""
+REFUSED_RETRY_S = 60.0
+"""How long a Job that the API server refused is not tried again."""
 STOPPING_S = 60
 """How long past its grace a Job may take to be gone before the next attempt no longer waits for it."""
 
@@ -179,6 +181,8 @@ def _begin(scene: Scene, course: Course) -> Course:
         return replace(
             course, wait=Wait(f"{round(retry)} s before the next attempt ({told})", "BackOff"), retry_s=retry
         )
+    if scene.observed.refused:
+        return replace(course, wait=waiting.for_refusal(scene.observed.refused), retry_s=REFUSED_RETRY_S)
     return _started(scene, course, attempt + 1)
 
 

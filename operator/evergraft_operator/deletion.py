@@ -26,6 +26,8 @@ def plan(observed: Observed, previous: Previous, now: Moment) -> Plan:
         return Plan()  # Its Jobs go by owner reference; nobody reads its status any more.
     if raw_policy(task) != "Delete":
         return Plan(finalizer="remove")
+    if not _own(observed, previous):
+        return Plan(delete=delete, finalizer="remove")
     done, why = _outcome(observed, now)
     if done:
         event = Event("RouteRemoved", f"the route of {raw_task_id(task)} serves no more")
@@ -43,6 +45,15 @@ def plan(observed: Observed, previous: Previous, now: Moment) -> Plan:
         removal=None if observed.jobs else Removal(uid=task.uid, task=raw_task_id(task)),
         requeue_s=max(1.0, left),
     )
+
+
+def _own(observed: Observed, previous: Previous) -> bool:
+    """Whether the route under this task id can be this Task's: it was searched for, and no older Task has the id.
+
+    Who was never let into a graph, or named another's task id, must not take a route out of it by leaving.
+    """
+    worked = previous.search is not None or previous.route is not None or bool(observed.jobs)
+    return worked and all(rival.age_key > observed.task.age_key for rival in observed.rivals)
 
 
 def _outcome(observed: Observed, now: Moment) -> tuple[bool, str]:

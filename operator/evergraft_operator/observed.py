@@ -305,7 +305,8 @@ class Observed:
     `graph` is None where there is no such ModuleGraph. `namespace_labels` are those of the Task's namespace, None if
     the operator may not read them. `rivals` are the other Tasks with the same task id in the same graph; `after` says
     for the task ids this one waits for whether they have a route, None for an id without a Task.
-    `service_account_found` is None if it was not looked for.
+    `service_account_found` is None if it was not looked for. `refused` is why the API server would not have the next
+    Job, empty if it was not asked or not lately.
     """
 
     task: Thing
@@ -323,6 +324,7 @@ class Observed:
     heard: Heard | None = None
     heads: tuple[HeadFact, ...] = ()
     removal: RemovalFact | None = None
+    refused: str = ""
 
     def pods_of(self, job: Job | None) -> tuple[Pod, ...]:
         """The pods that a Job made."""

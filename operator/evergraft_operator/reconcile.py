@@ -21,6 +21,10 @@ from evergraft_operator.status import Content, Previous, Route
 
 POLL_S = 15.0
 """How often a running search is looked at."""
+ACCOUNT_S = 30.0
+"""How often a missing ServiceAccount is looked for: nothing tells when it appears."""
+REFUSALS = ("QuotaWait", "PodRejected")
+"""Waits of a Job that the API server would not have."""
 
 
 def reconcile(observed: Observed, now: Moment) -> Plan:
@@ -41,7 +45,7 @@ def reconcile(observed: Observed, now: Moment) -> Plan:
         status=fields if changed else None,
         events=tuple(_events(previous, admitted, path, fields)) if changed else (),
         question=path.question,
-        requeue_s=_requeue(path),
+        requeue_s=_requeue(admitted, path),
         ended=path.ending.outcome if changed and path.ending is not None and not path.ending.already else None,
         waited_s=_waited_s(previous, path),
     )
@@ -147,6 +151,8 @@ def _conditions(observed: Observed, admitted: Admission, path: Course, route: Ro
 
 def _scheduled(path: Course) -> Condition:
     job = path.job
+    if (job is None or not job.live) and path.start is None and path.wait is not None and path.wait.reason in REFUSALS:
+        return Condition("Scheduled", "False", path.wait.reason, path.wait.sentence)
     if job is None or not job.live or path.stall is not None or path.suspended:
         reason = "Creating" if path.start is not None else "NoWorkers"
         return Condition(
@@ -192,12 +198,14 @@ def _stage(observed: Observed, path: Course) -> tuple[str, str]:
     return "Training", f"workers train run {job.run}"
 
 
-def _requeue(path: Course) -> float | None:
+def _requeue(admitted: Admission, path: Course) -> float | None:
     """When time alone may change the plan."""
     if path.retry_s is not None:
         return max(1.0, path.retry_s)
     if path.stall is not None or path.over or path.suspended:
         return None
+    if admitted.refusal is not None and admitted.refusal.reason == "ServiceAccountNotFound":
+        return ACCOUNT_S
     return POLL_S if path.start is not None or (path.job is not None and path.job.live) else None
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from evergraft import __version__
 from evergraft.api.messages import validate
 from evergraft.api.modulegraph import TaskDefaults
 from evergraft.errors import SpecError
@@ -25,19 +26,20 @@ VOLUME_KINDS = (
     "secret",
 )
 """What Pod Security `restricted` admits."""
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True)
 class Images:
     """Images by what they run on; a Task may name its own trainer image."""
 
-    cpu: str = "evergraft/trainer:cpu"
+    cpu: str = f"evergraft/trainer:{__version__}-cpu"
     """Trainer for CPU workers; also starts graphs and verifies answers."""
-    cuda: str = "evergraft/trainer:cuda"
+    cuda: str = f"evergraft/trainer:{__version__}-cuda"
     """Trainer for GPU workers."""
-    tpu: str = "evergraft/trainer:tpu"
+    tpu: str = f"evergraft/trainer:{__version__}-tpu"
     """Trainer for TPU workers."""
-    operator: str = "evergraft/operator"
+    operator: str = f"evergraft/operator:{__version__}"
     """The operator itself, which stewards run in."""
     pull_secrets: tuple[str, ...] = ()
     """Secrets for pulling them, in every namespace that uses them."""
@@ -64,6 +66,30 @@ class Policy:
 
 
 @dataclass(frozen=True)
+class Address:
+    """Where to listen; an empty host is every one."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Process:
+    """What concerns this process alone."""
+
+    name: str = ""
+    """The pod's name, by which the Lease tells who leads; empty for the host's."""
+    metrics: Address = Address("", 8080)
+    """Where Prometheus asks."""
+    probes: Address = Address("", 8081)
+    """Where the kubelet asks."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+    workers: int = 8
+    """How many objects are reconciled at the same time."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """All of the operator's configuration."""
 
@@ -75,6 +101,7 @@ class Settings:
     """Watched namespaces; empty for the whole cluster."""
     own_namespace: str = "evergraft"
     """Where the operator's Lease is."""
+    process: Process = field(default_factory=Process)
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -97,7 +124,27 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         defaults=_defaults(_object(environment, "EVERGRAFT_DEFAULTS")),
         namespaces=_words(environment.get("EVERGRAFT_WATCH_NAMESPACES", "")),
         own_namespace=environment.get("EVERGRAFT_NAMESPACE") or "evergraft",
+        process=Process(
+            name=environment.get("EVERGRAFT_POD_NAME", ""),
+            metrics=_address(environment, "EVERGRAFT_METRICS", ":8080"),
+            probes=_address(environment, "EVERGRAFT_PROBES", ":8081"),
+            log_level=_level(environment.get("EVERGRAFT_LOG_LEVEL") or "info"),
+        ),
     )
+
+
+def _address(environment: Mapping[str, str], name: str, default: str) -> Address:
+    text = environment.get(name) or default
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
+        raise SpecError(f'{name}: expected HOST:PORT or :PORT, such as "{default}", got "{text}"')
+    return Address(host.strip("[]"), int(port))
+
+
+def _level(text: str) -> str:
+    if text.lower() not in LOG_LEVELS:
+        raise SpecError(f'EVERGRAFT_LOG_LEVEL: expected one of {", ".join(LOG_LEVELS)}, got "{text}"')
+    return text.lower()
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -133,6 +133,11 @@ def with_progress(search: Search, heard: Heard | None) -> Search:
     )
 
 
+def same_words(one: Search, other: Search) -> bool:
+    """Whether both say the same of a search's progress, as a status would write it."""
+    return _search_fields(one, "") == _search_fields(other, "")
+
+
 @dataclass(frozen=True)
 class Content:
     """All that a Task's status says; `build` writes it."""

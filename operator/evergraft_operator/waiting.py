@@ -93,6 +93,20 @@ def _for_pod(pod: Pod, events: Iterable[KubeEvent], now: Moment) -> Wait | None:
     return Wait(f"worker {pod.name} to start", reason="Starting", scheduled=True)
 
 
+def asks_events(pod: Pod, now: Moment) -> bool:
+    """Whether a pod's Events can say more of why it does not start."""
+    creating = pod.waiting in ("ContainerCreating", "PodInitializing")
+    since = pod.scheduled_at or pod.created
+    return pod.waiting in _REFUSED or (creating and seconds_between(since, now) > CREATING_AFTER_S)
+
+
+def for_refusal(message: str) -> Wait:
+    """Waiting because the API server would not have the Job itself: a quota on Jobs, a webhook, an invalid pod."""
+    if _QUOTA in message.lower():
+        return Wait(f"quota: {message}", reason="QuotaWait")
+    return Wait(f"the Job is refused: {message}", reason="PodRejected")
+
+
 def _for_image(pod: Pod, events: Iterable[KubeEvent], now: Moment) -> Wait:
     failed = [e.first for e in events if e.about == pod.uid and e.reason in ("Failed", "BackOff") and e.first]
     since = min(failed, default=pod.scheduled_at or pod.created)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evergraft import __version__
 from evergraft.api.status import ModuleGraphStatus, TaskStatus, to_json
 from evergraft.errors import SpecError
 from evergraft_operator import conditions, failures, reading, report, stewards
@@ -250,7 +251,7 @@ def test_settings_come_from_the_environment() -> None:
     )
     assert (found.images.cuda, found.images.cpu, found.images.pull_secrets) == (
         "ours/cuda:1",
-        "evergraft/trainer:cpu",
+        f"evergraft/trainer:{__version__}-cpu",
         ("a", "b"),
     )
     assert (found.policy.image_prefixes, found.policy.max_devices) == (("ours/",), 8)

@@ -457,8 +457,9 @@ def test_a_committed_task_stays_so_without_its_graph() -> None:
     assert (plan.status["phase"], conditions(plan)["Accepted"].reason) == ("Succeeded", "GraphNotFound")
 
 
-def deleting(policy: str, *, finalizers: list[str], seconds: float = 0, **more: Any) -> Plan:
+def deleting(policy: str, *, finalizers: list[str], seconds: float = 0, worked: bool = True, **more: Any) -> Plan:
     document = task_document(deletionPolicy=policy)
+    document["status"] = open_status() if worked else {}
     document["metadata"] |= {"deletionTimestamp": "2026-03-01T12:00:00Z", "finalizers": finalizers}
     return reconcile(replace(seen(), task=Thing.read(document), **more), at(seconds))
 
@@ -479,6 +480,39 @@ def test_deleting_a_task_with_its_route() -> None:
 def test_a_route_that_cannot_be_removed_is_given_up(change: dict[str, Any]) -> None:
     plan = deleting("Delete", finalizers=[labels.FINALIZER], **change)
     assert (plan.finalizer, reasons(plan)) == ("remove", ["RouteNotRemoved"])
+
+
+def test_who_never_worked_in_a_graph_takes_no_route_out_of_it() -> None:
+    plan = deleting("Delete", finalizers=[labels.FINALIZER], worked=False)
+    assert (plan.finalizer, plan.removal, plan.events) == ("remove", None, ())
+
+
+def test_who_named_an_older_task_s_id_takes_no_route_out_of_the_graph() -> None:
+    elder = task_document("elder", uid="elder", taskID=TASK)
+    elder["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    plan = deleting("Delete", finalizers=[labels.FINALIZER], rivals=(Thing.read(elder),))
+    assert (plan.finalizer, plan.removal) == ("remove", None)
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ('jobs "x" is forbidden: exceeded quota: q, requested: count/jobs.batch=1', "QuotaWait"),
+        ('admission webhook "w" denied the request', "PodRejected"),
+    ],
+)
+def test_a_job_that_is_refused_is_said_and_tried_again(told: str, reason: str) -> None:
+    plan = reconcile(seen(heads=heads(HeadState()), refused=told), at(0))
+    assert (plan.create, plan.requeue_s) == ((), 60)
+    assert plan.status is not None
+    assert told[:20] in plan.status["waiting"]
+    assert (conditions(plan)["Scheduled"].reason, plan.status["phase"]) == (reason, "Pending")
+    assert "search" not in plan.status
+
+
+def test_a_missing_service_account_is_looked_for_again() -> None:
+    plan = reconcile(seen(heads=heads(HeadState()), service_account_found=False), at(0))
+    assert (conditions(plan)["Accepted"].reason, plan.create, plan.requeue_s) == ("ServiceAccountNotFound", (), 30)
 
 
 def test_a_retained_route_holds_nothing_back() -> None:

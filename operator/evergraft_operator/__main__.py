@@ -1,0 +1,42 @@
+"""``python -m evergraft_operator``: reads the settings from the environment, once, and runs kopf in our own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from evergraft.errors import EvergraftError
+from evergraft_operator import logs
+from evergraft_operator.settings import Settings, read_settings
+
+
+def main() -> int:
+    """Run until a signal ends it; the exit code."""
+    try:
+        settings = read_settings(os.environ)
+    except EvergraftError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
+        return error.exit_code
+    logs.set_up(settings.process.log_level)
+    asyncio.run(run(settings))
+    return 0
+
+
+async def run(settings: Settings) -> None:
+    """Run the operator until it is told to stop."""
+    import kopf
+
+    from evergraft_operator import handlers
+
+    assert handlers.start is not None  # Loading the module has registered its handlers.
+    await kopf.operator(
+        clusterwide=not settings.namespaces,
+        namespaces=list(settings.namespaces),
+        standalone=True,
+        memo=kopf.Memo(settings=settings),
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,107 @@
+"""Carries a plan out: a dumb loop of scale, delete, create, finalizer, events, and the whole status at most once.
+
+Every answer goes into the cache, so that the next reconcile sees what this one did. What is there already or gone
+already is as good as done. Called by the controller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from evergraft_operator import labels, reading
+from evergraft_operator.client import Client, ConflictedError, MissingError, RefusedError
+from evergraft_operator.kinds import JOB, Kind
+from evergraft_operator.observed import Thing
+from evergraft_operator.plan import Deletion, Plan, Scaling
+from evergraft_operator.recorder import Recorder
+
+Fields = dict[str, Any]
+
+
+class JobRefusedError(Exception):
+    """The API server would not have a Job; the message is its own."""
+
+
+@dataclass(frozen=True)
+class Applier:
+    """Writes through `client`; `changed` is told of every object as it came back, `vanished` of every uid gone."""
+
+    client: Client
+    recorder: Recorder
+    changed: Callable[[Kind, Fields], None]
+    vanished: Callable[[str], None]
+
+    async def apply(self, kind: Kind, thing: Thing, plan: Plan) -> None:
+        """Carry out the plan for `thing`.
+
+        Raises:
+            JobRefusedError: a Job was refused; nothing after it was done.
+            KubeError: anything else that went wrong.
+            NotLeadingError: this process may not write any more.
+        """
+        for scaling in plan.scale:
+            await self._scale(scaling)
+        for deletion in plan.delete:
+            await self._delete(deletion)
+        for job in plan.create:
+            await self._create(job)
+        if plan.finalizer is not None:
+            await self._finalize(kind, thing, plan.finalizer)
+        for event in plan.events:
+            await self.recorder.record(kind, thing, event)
+        if plan.status is not None:
+            await self._status(kind, thing, plan.status)
+
+    async def _scale(self, scaling: Scaling) -> None:
+        patch = {"spec": {"parallelism": scaling.parallelism}}
+        try:
+            self.changed(JOB, await self.client.merge(JOB, scaling.namespace, scaling.name, patch))
+        except MissingError:
+            return  # Its end is on the way here.
+
+    async def _delete(self, deletion: Deletion) -> None:
+        try:
+            answer = await self.client.delete(JOB, deletion.namespace, deletion.name, uid=deletion.uid)
+        except (MissingError, ConflictedError):  # A conflict is another Job of this name.
+            self.vanished(deletion.uid)
+            return
+        if answer.get("kind") == JOB.name:
+            self.changed(JOB, answer)
+
+    async def _create(self, job: Fields) -> None:
+        namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
+        try:
+            made = await self.client.create(JOB, namespace, job)
+        except ConflictedError:
+            self.changed(JOB, await self.client.get(JOB, namespace, name))
+            return
+        except RefusedError as error:
+            raise JobRefusedError(str(error).partition(f"{error.status}: ")[2] or str(error)) from error
+        self.changed(JOB, made)
+
+    async def _finalize(self, kind: Kind, thing: Thing, change: str) -> None:
+        others = [name for name in thing.finalizers if name != labels.FINALIZER]
+        wanted = [*others, labels.FINALIZER] if change == "add" else others
+        patch = {"metadata": {"resourceVersion": _version(thing), "finalizers": wanted}}
+        try:
+            self.changed(kind, await self.client.merge(kind, thing.namespace, thing.name, patch))
+        except MissingError:
+            self.vanished(thing.uid)
+
+    async def _status(self, kind: Kind, thing: Thing, status: Fields) -> None:
+        document = {
+            "apiVersion": kind.api_version,
+            "kind": kind.name,
+            "metadata": {"name": thing.name, "namespace": thing.namespace, "uid": thing.uid},
+            "status": status,
+        }
+        try:
+            self.changed(kind, await self.client.apply_status(kind, thing.namespace, document))
+        except MissingError:
+            self.vanished(thing.uid)
+
+
+def _version(thing: Thing) -> str:
+    return str(reading.mapping(thing.document, "metadata").get("resourceVersion", ""))

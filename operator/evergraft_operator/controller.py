@@ -1,0 +1,163 @@
+"""The work on one key: observe, reconcile, apply. Taken from the queue by a few workers at a time.
+
+A reconcile that raises is logged, counted and tried again later and later; one that would create or delete something
+is decided a second time, by what the API server says at that moment. Started by the process while it leads.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from evergraft_operator import fleet, logs, report
+from evergraft_operator.apply import Applier, JobRefusedError
+from evergraft_operator.client import KubeError
+from evergraft_operator.graphs import reconcile_graph
+from evergraft_operator.kinds import GRAPH, TASK, Key
+from evergraft_operator.lease import NotLeadingError
+from evergraft_operator.metrics import Metrics
+from evergraft_operator.notes import Ask, Notes, Refused
+from evergraft_operator.observe import Observer
+from evergraft_operator.observed import Observed, Thing
+from evergraft_operator.plan import Plan
+from evergraft_operator.queue import Queue, QueueClosedError
+from evergraft_operator.reading import Moment
+from evergraft_operator.reconcile import reconcile
+
+logger = logging.getLogger(__name__)
+
+GATHER_S = 1.0
+"""How long a graph waits after a Task asked something, so that one steward answers many."""
+
+
+@dataclass(frozen=True)
+class Controller:
+    """Reconciles keys."""
+
+    queue: Queue[Key]
+    observer: Observer
+    applier: Applier
+    notes: Notes
+    metrics: Metrics
+    clock: Callable[[], float] = time.monotonic
+
+    async def work(self) -> None:
+        """Work on one key after the other until the queue is closed."""
+        while True:
+            try:
+                key, waited = await self.queue.take()
+            except QueueClosedError:
+                return
+            self.metrics.queue_wait_seconds.observe(waited)
+            outcome = await self.attempt(key)
+            self.metrics.reconcile.labels(outcome).inc()
+            self.queue.done(key, failed=outcome in ("retry", "error"))
+
+    async def attempt(self, key: Key) -> str:
+        """Reconcile one key: changed, unchanged, retry or error. Never raises."""
+        begun = self.clock()
+        with logs.about(**{key.kind.lower(): f"{key.namespace}/{key.name}"}):
+            try:
+                changed = await (self._task(key) if key.kind == TASK.name else self._graph(key))
+            except NotLeadingError:
+                logger.info("left to the process that leads")
+                return "unchanged"
+            except KubeError as error:
+                logger.warning("to be tried again: %s", error)
+                return "retry"
+            except Exception:
+                logger.exception("reconcile failed")
+                return "error"
+            finally:
+                self.metrics.reconcile_duration_seconds.observe(self.clock() - begun)
+        return "changed" if changed else "unchanged"
+
+    async def _task(self, key: Key) -> bool:
+        observed, plan = await self._decide(key)
+        if observed is None or plan is None:
+            return False
+        search = plan.status.get("search", {}) if plan.status else observed.task.status.get("search", {})
+        with logs.about(uid=observed.task.uid, search=search.get("id"), attempt=search.get("attempt")):
+            observed, plan = await self._apply(observed, plan)
+            fleet.count(self.metrics, observed.task, plan, _now())
+            self._note(observed, plan)
+        if plan.requeue_s is not None:
+            self.queue.add(key, plan.requeue_s)
+        return plan.writes
+
+    async def _decide(self, key: Key) -> tuple[Observed | None, Plan | None]:
+        """The plan for a Task; by a live look if it makes or ends anything."""
+        observed = self.observer.task(key)
+        if observed is None:
+            return None, None
+        observed = await self.observer.with_waits(observed, _now())
+        plan = reconcile(observed, _now())
+        if not (plan.create or plan.delete or plan.finalizer):
+            return observed, plan
+        known = {(job.namespace, job.name) for job in observed.jobs}
+        wanted = {(job["metadata"]["namespace"], job["metadata"]["name"]) for job in plan.create}
+        await self.observer.look(TASK, observed.task, known | wanted)
+        fresh = self.observer.task(key)
+        if fresh is None or fresh.task.uid != observed.task.uid:
+            return None, None
+        fresh = await self.observer.with_account(await self.observer.with_waits(fresh, _now()), plan)
+        return fresh, reconcile(fresh, _now())
+
+    async def _apply(self, observed: Observed, plan: Plan) -> tuple[Observed, Plan]:
+        """Apply the plan; if its Job is refused, the plan that says so. What was applied in the end."""
+        try:
+            await self.applier.apply(TASK, observed.task, plan)
+        except JobRefusedError as error:
+            logger.warning("the Job is refused: %s", error)
+            self.notes.refused[observed.task.uid] = Refused(str(error), self.clock(), observed.task.generation)
+            observed = replace(observed, refused=str(error) or "no reason given")
+            plan = replace(reconcile(observed, _now()), create=(), delete=())
+            await self.applier.apply(TASK, observed.task, plan)
+        return observed, plan
+
+    def _note(self, observed: Observed, plan: Plan) -> None:
+        """Keep what the Task asks of its graph and what its workers say of it; wake the graph if that is new."""
+        graph = observed.graph
+        if graph is None:
+            return
+        name, uid = f"{graph.namespace}/{graph.name}", observed.task.uid
+        news = self.notes.ask(uid, Ask(name, plan.question, plan.removal))
+        told = [found.totals for pod in observed.pods if pod.over and (found := report.worker_report(pod.message))]
+        newest = max((totals for totals in told if totals), key=lambda totals: totals.version, default=None)
+        if newest is not None and self.notes.totals.get(uid) != (name, newest):
+            self.notes.totals[uid] = (name, newest)
+            news = True
+        if news:
+            self.queue.add(Key("ModuleGraph", graph.namespace, graph.name), GATHER_S)
+
+    async def _graph(self, key: Key) -> bool:
+        observed = self.observer.graph(key)
+        if observed is None:
+            return False
+        plan = reconcile_graph(observed, _now())
+        if plan.create or plan.delete:
+            known = {(job.namespace, job.name) for job in observed.jobs}
+            wanted = {(job["metadata"]["namespace"], job["metadata"]["name"]) for job in plan.create}
+            await self.observer.look(GRAPH, observed.graph, known | wanted)
+            fresh = self.observer.graph(key)
+            if fresh is None or fresh.graph.uid != observed.graph.uid:
+                return False
+            observed, plan = fresh, reconcile_graph(fresh, _now())
+        await self._apply_graph(observed.graph, plan)
+        if plan.requeue_s is not None:
+            self.queue.add(key, plan.requeue_s)
+        return plan.writes
+
+    async def _apply_graph(self, graph: Thing, plan: Plan) -> None:
+        try:
+            await self.applier.apply(GRAPH, graph, plan)
+        except JobRefusedError as error:
+            raise KubeError(f"the steward's Job is refused: {error}") from error
+
+
+def _now() -> Moment:
+    """The present, whole seconds."""
+    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
