@@ -80,6 +80,7 @@ def with_route(view: View, *, winner: SlotRef, search: str, finish: Finish, answ
             "reason": plan.reason or finish.reason,
             "considered": considered(view),
             **probed(view),
+            **({"stoppedEarly": True} if view.stop else {}),
         },
     )
     return {

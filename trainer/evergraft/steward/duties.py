@@ -114,9 +114,7 @@ def _verify(errand: Errand, store: Store) -> Answer:
         answers, failed = _answers(store)
         wrong += failed
         told += f", {answers}"
-    totals = None
-    if not report.findings:
-        totals = {**all_totals(store, log.read_graph(store)), "bytes": report.bytes}
+    totals = None if report.findings else all_totals(store, log.read_graph(store))
     if wrong:
         more = f" (and {len(wrong) - 1} more; run evergraft graph verify)" if len(wrong) > 1 else ""
         return Answer(f"{wrong[0]}{more}", graph=totals, exit_code=IntegrityError.exit_code)
