@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -60,3 +61,10 @@ def _run(*command: str, folder: str) -> str | None:
         return f"{command[0]}: {error.strerror}"
     said = done.stderr.strip().splitlines() or ["no word"]
     return None if done.returncode == 0 else said[-1]
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
