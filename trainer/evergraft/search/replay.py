@@ -58,7 +58,9 @@ def replay(view: View, strategy: Strategy, results: Iterable[SlotResult], *, sto
         record = _record(plan, generation=len(view.history), found=found)
         view = replace(view, history=(*view.history, record))
         if len(record.results) < len(plan.candidates):
-            return Replay(generations=tuple(generations), finish=_stopped(view, strategy, stop), view=view)
+            return Replay(
+                generations=tuple(generations), finish=_stopped(view, strategy, stop), view=replace(view, stop=stop)
+            )
         if (reason := crash(view)) is not None:
             return Replay(generations=tuple(generations), finish=None, view=view, crash=reason)
 
