@@ -1,8 +1,8 @@
 """A fleet in memory under the operator's real rules, as a process that serves the operator's real metrics.
 
 ``python fleet_process.py PORT SECONDS``: Tasks come, are trained, preempted, run out of memory, are committed, stall;
-one round every 0.2 s counts as ten seconds of the fleet. What only the process around the rules measures (queue, API server,
-watches, event loop) is told here in its place. Started by test_live.py and for the pictures in the docs.
+one round every 0.2 s counts as ten seconds of the fleet. What only the process around the rules measures (queue, API
+server, watches, event loop) is told here in its place. Started by test_live.py and for the pictures in the docs.
 """
 
 from __future__ import annotations

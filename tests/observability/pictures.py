@@ -88,11 +88,17 @@ def _lines(
     for query in panel.queries:
         expr = re.sub(r"\$\w+", lambda name: "30s" if "interval" in name[0] else ".*", query.expr)
         for series in server.over(expr, start=window["start"], end=window["end"], step=window["step"]):
-            name = re.sub(r"\{\{(\w+)\}\}", lambda label, of=series["metric"]: of.get(label[1], ""), query.legend)
+            name = _named(query.legend, series["metric"])
             values = [(float(t), float(v)) for t, v in series["values"] if math.isfinite(float(v))]
             if values:
                 found.append((name, values))
     return found
+
+
+def _named(legend: str, labels: Mapping[str, str]) -> str:
+    for label in re.findall(r"\{\{(\w+)\}\}", legend):
+        legend = legend.replace(f"{{{{{label}}}}}", labels.get(label, ""))
+    return legend
 
 
 def _short(value: float) -> str:
