@@ -36,8 +36,11 @@ class Family(Generic[P]):
         named_values = {**dict(zip(self.metric.label_names, values, strict=False)), **more}
         if len(values) + len(more) != len(self.metric.labels) or set(named_values) != set(self.metric.label_names):
             raise ValueError(f"{self.metric.name} has labels {self.metric.label_names}, got {values} and {more}")
-        fitted = tuple(label.fit(named_values[label.name]) for label in self.metric.labels)
+        fitted = self._fitted(tuple(named_values[label.name] for label in self.metric.labels))
         return cast("P", self._parent.labels(*self._known(fitted)))
+
+    def _fitted(self, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(label.fit(value) for label, value in zip(self.metric.labels, values, strict=True))
 
     def begin(self, *open_values: str) -> None:
         """Show every series there can be under these values of the open labels, at zero.
@@ -59,21 +62,29 @@ class Family(Generic[P]):
         pairs = zip(self.metric.labels, values, strict=True)
         return tuple(OTHER if label.is_open else value for label, value in pairs)
 
-    def clear(self) -> None:
-        """Forget every series."""
-        with self._lock:
-            self._seen.clear()
-        self._parent.clear()
-
 
 class Gauges(Family[Gauge]):
     """A gauge with labels that can be told anew as a whole, so that what is gone vanishes."""
 
+    def __init__(self, metric: Metric, parent: Gauge) -> None:
+        super().__init__(metric, parent)
+        self._shown: set[tuple[str, ...]] = set()
+
     def replace(self, series: Mapping[tuple[str, ...], float]) -> None:
-        """Show these series and no others; values that fall together are added up."""
-        self.clear()
+        """Show these series and no others; values that fall together are added up.
+
+        Whoever reads meanwhile sees each series either as it was or as it is, never a gap.
+        """
+        self._seen.clear()
+        wanted: dict[tuple[str, ...], float] = {}
         for values, value in sorted(series.items()):
-            self.labels(*values).inc(value)
+            fitted = self._known(self._fitted(values))
+            wanted[fitted] = wanted.get(fitted, 0.0) + value
+        for values, value in wanted.items():
+            self._parent.labels(*values).set(value)
+        for values in self._shown - set(wanted):
+            self._parent.remove(*values)
+        self._shown = set(wanted)
 
 
 def counter(name: str, registry: CollectorRegistry) -> Counter:
