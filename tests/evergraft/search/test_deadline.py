@@ -18,6 +18,7 @@ from evergraft.search.groups import Claimed
 from evergraft.search.replayed import replay_search
 from evergraft.search.values import SlotRef, SlotResult
 from evergraft.store import log
+from evergraft.store.headline import route_facts
 from evergraft.store.memory import MemoryStore
 from evergraft.testing.arithmetic import ArithmeticTrainer, init_graph, make_request
 
@@ -83,6 +84,31 @@ def test_a_worker_that_comes_later_ends_at_the_recorded_stop(store: MemoryStore)
     assert route is not None
     assert route.route is not None
     assert Folder(store, request.search).plan(2) is None
+    assert replay_search(store, request.search).same
+
+
+def test_a_later_slot_wins_where_an_earlier_one_of_its_generation_has_no_result(store: MemoryStore) -> None:
+    """Results of a generation that was cut short are not found by their position."""
+    request = make_request("a/one", timeout_s=3600.0, **LONG)
+
+    class Stopping(ArithmeticTrainer):
+        def train(self, group: Sequence[Claimed]) -> Iterator[SlotResult]:
+            assert [claimed.ref for claimed in group] == [SlotRef(0, 1)]
+            for result in super().train(group):
+                self.folder.put_stop(Stop("asked for in a test", generation=0, slots=(1,)).to_json())
+                yield result
+
+    crew = Crew(worker="0" * 7 + "1" + "0" * 24)  # begins at slot 1
+    outcome, graph = run_search(
+        store, log.read_graph(store), request=request, make_trainer=Stopping, emit=silent, crew=crew
+    )
+    assert outcome.kind == "committed"
+    assert "candidate 0-1 scored best" in outcome.reason
+    state = graph.task("a/one")
+    assert state is not None
+    facts = route_facts(store, "a/one", state)
+    assert facts is not None
+    assert facts["stoppedEarly"] is True
     assert replay_search(store, request.search).same
 
 

@@ -39,7 +39,8 @@ def without_route(view: View, *, outcome: str, reason: str, finish: Finish | Non
 def with_route(view: View, *, winner: SlotRef, search: str, finish: Finish, answers: Answers) -> dict[str, Any]:
     """The closing document that commits `winner`."""
     plan = view.history[winner.generation].plan.candidates[winner.slot]
-    result = view.history[winner.generation].results[winner.slot]
+    result = view.result(winner)
+    assert result is not None
     parent = parent_of(view, plan)
     new = sorted({module for layer in result.layers for module, _ in layer.modules()} - set(parent.module_ids()))
     sizes = {module: size for layer in result.layers for module, size in layer.modules()}
@@ -118,11 +119,15 @@ def considered(view: View, *, most: int = 8) -> list[dict[str, Any]]:
 
 def probed(view: View) -> dict[str, Any]:
     """What heads on frozen routes reached, for a search that looked: validation quality by the route's task."""
+    probes = [
+        (record.plan.candidates[result.slot], result)
+        for record in view.history
+        for result in record.results
+        if record.plan.candidates[result.slot].kind == "probe" and result.usable
+    ]
     found = [
         {"task": parent_of(view, plan).task, "quality": result.quality, "logLoss": result.metrics.get("logLoss")}
-        for record in view.history
-        for plan, result in zip(record.plan.candidates, record.results, strict=False)
-        if plan.kind == "probe" and result.usable
+        for plan, result in probes
     ]
     return {"probes": found} if found else {}
 
@@ -158,7 +163,8 @@ def parent_of(view: View, plan: CandidatePlan) -> RouteSummary:
 def trained_samples(view: View, ref: SlotRef) -> int:
     """Samples trained by a candidate and by the earlier candidates it descends from."""
     plan = view.history[ref.generation].plan.candidates[ref.slot]
-    samples = view.history[ref.generation].results[ref.slot].samples
+    result = view.result(ref)
+    samples = result.samples if result is not None else 0
     return samples + (trained_samples(view, plan.start) if isinstance(plan.start, SlotRef) else 0)
 
 
