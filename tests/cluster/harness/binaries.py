@@ -28,6 +28,7 @@ SOURCES = Path(__file__).resolve().parent.parent / "go"
 PARTS = ("kubectl", "kubelet", "kube-proxy", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 """What `kube` is, by the name it is called by."""
 BUILD_TIMEOUT_S = 3600
+KEEP_DAYS = 14
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,21 @@ def kubernetes_version() -> str:
 def _build(module: str) -> Path:
     flags = _flags(module)
     folder = cache_folder() / f"bin-{module}-{_fingerprint(module, flags)}"
-    if folder.is_dir():
-        return folder
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with _lock(cache_folder() / f"bin-{module}.lock"):
-        if not folder.is_dir():
-            _compile(module, flags, folder)
+    if not folder.is_dir():
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with _lock(cache_folder() / f"bin-{module}.lock"):
+            if not folder.is_dir():
+                _compile(module, flags, folder)
+                _forget_old(module)
+    os.utime(folder)
     return folder
+
+
+def _forget_old(module: str) -> None:
+    """Delete builds that no start has used for weeks; each is 200 MB."""
+    for folder in cache_folder().glob(f"bin-{module}-*"):
+        if time.time() - folder.stat().st_mtime > KEEP_DAYS * 86400:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _compile(module: str, flags: list[str], folder: Path) -> None:
