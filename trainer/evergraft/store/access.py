@@ -1,8 +1,9 @@
 """How a process in a pod reaches one place, its graph's store or its dataset: credentials and certificates from files.
 
 What the files hold is given to that place's client alone and never to the environment, so that two places with two
-secrets do not meet. Files are read when a client is made, so one that is made anew has what was rotated meanwhile.
-Without credentials the clients find the pod's own identity. Called by the worker and by stewards.
+secrets do not meet. Files are read whenever a client is made, which a store also does after it was refused, so what is
+rotated meanwhile is picked up. Without credentials the clients find the pod's own identity. Called by the worker and
+by stewards.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Access:
         Raises:
             UserError: a key of the Secret is missing or empty, or as `open_store`.
         """
-        return open_store(self.url, self.options())
+        return open_store(self.url, self.options(), renew=self.options)
 
     def options(self) -> StoreOptions:
         """What a client is to be made with: endpoint, certificates and what the Secret's files hold now.

@@ -22,12 +22,14 @@ CONNECT_TIMEOUT_S = 10.0
 class Client:
     """How to make an fsspec file system, and what its reads want to be told.
 
-    `attempts` caps the tries around it: gcsfs tries six times by itself and cannot be told otherwise.
+    `attempts` caps the tries around it: gcsfs tries six times by itself and cannot be told otherwise. `renewable`: one
+    made anew has the credentials as they are then.
     """
 
     make: Callable[[], Any]
     read: Mapping[str, Any] = field(default_factory=dict)
     attempts: int = 100
+    renewable: bool = False
 
 
 def s3_client(options: StoreOptions) -> Client:

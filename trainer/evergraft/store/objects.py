@@ -9,10 +9,17 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from evergraft.errors import EvergraftError, NotFoundError, StoreUnavailableError, UserError
+from evergraft.errors import (
+    EvergraftError,
+    NotFoundError,
+    PermissionDeniedError,
+    StoreUnavailableError,
+    UserError,
+)
 from evergraft.store.clients import Client
 from evergraft.store.failures import translate
 from evergraft.store.keys import check_key, check_prefix
@@ -20,6 +27,9 @@ from evergraft.store.retry import COUNTERS, Counters, Retry
 from evergraft.store.seam import Created, Entry, Landed, Lost, Unknown
 
 Result = TypeVar("Result")
+
+RENEW_AFTER_S = 30.0
+"""A refusal of credentials younger than this is no matter of their age."""
 
 
 class ObjectStore:
@@ -34,6 +44,7 @@ class ObjectStore:
         self._counters = counters
         self._lock = threading.Lock()
         self._system: tuple[int, Any] | None = None
+        self._made = 0.0
 
     @property
     def url(self) -> str:
@@ -58,11 +69,14 @@ class ObjectStore:
         path = self._path(key)
         reason = ""
         for attempt in range(self._attempts):
+            made = self._made
             try:
                 self._fs().pipe_file(path, data, mode="create")
                 return Landed()
             except Exception as error:  # noqa: BLE001 - a client may raise anything, and it may have landed
                 failure = translate(error, where=f"{self._url}/{key}")
+            if isinstance(failure, PermissionDeniedError) and made > 0.0 and self._renewed(made):
+                continue
             decided = self._read_back(key, data, failure)
             if decided is not None:
                 return decided
@@ -103,16 +117,34 @@ class ObjectStore:
         with self._lock:
             if self._system is None or self._system[0] != os.getpid():
                 self._system = (os.getpid(), self._client.make())
+                self._made = time.monotonic()
             return self._system[1]
+
+    def _renewed(self, made: float) -> bool:
+        """Whether it is worth trying again after the client that was `made` then was refused: its credentials may
+        have run out, and another thread may have renewed it already.
+        """
+        with self._lock:
+            if not self._client.renewable:
+                return False
+            if self._system is not None and self._made == made:
+                if time.monotonic() - made < RENEW_AFTER_S:
+                    return False
+                self._system = None
+            return True
 
     def _try(self, operation: str, key: str, act: Callable[[], Result]) -> Result:
         """Act, again after transient failures. Raises only errors of our tree."""
         for attempt in range(self._attempts):
+            made = self._made
             try:
                 return act()
             except Exception as error:  # a client may raise anything; translated, never swallowed
                 failure = translate(error, where=f"{self._url}/{key}")
-                if not isinstance(failure, StoreUnavailableError) or attempt + 1 == self._attempts:
+                again = isinstance(failure, StoreUnavailableError)
+                if isinstance(failure, PermissionDeniedError):
+                    again = made > 0.0 and self._renewed(made)
+                if not again or attempt + 1 == self._attempts:
                     raise failure from error
             self._counters.add(f"retry {operation}")
             self._retry.wait(attempt)

@@ -6,6 +6,8 @@ missing rights show with the first operation. fsspec and the clients are importe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -16,8 +18,12 @@ from evergraft.store.options import StoreOptions
 from evergraft.store.seam import Store
 
 
-def open_store(url: str, options: StoreOptions | None = None) -> Store:
+def open_store(
+    url: str, options: StoreOptions | None = None, *, renew: Callable[[], StoreOptions] | None = None
+) -> Store:
     """The store at `url`: ``gs://bucket/path``, ``s3://bucket/path``, ``file:///path``, ``memory://name`` or a path.
+
+    `renew` gives the options anew whenever a client is made, so also after credentials were refused.
 
     Raises:
         UserError: an unknown scheme, no bucket, credentials inside the URL, or a client that is not installed.
@@ -31,7 +37,7 @@ def open_store(url: str, options: StoreOptions | None = None) -> Store:
         case "memory":
             return MemoryStore(rest.strip("/"))
         case "gs" | "gcs" | "s3":
-            return _open_bucket(url, options or StoreOptions())
+            return _open_bucket(url, options or StoreOptions(), renew)
         case _:
             raise UserError(f"store: {url!r} has an unknown scheme; use gs://, s3://, file:// or a path")
 
@@ -45,7 +51,7 @@ def _file_path(url: str) -> Path:
     return Path(unquote(parts.path))
 
 
-def _open_bucket(url: str, options: StoreOptions) -> Store:
+def _open_bucket(url: str, options: StoreOptions, renew: Callable[[], StoreOptions] | None) -> Store:
     from evergraft.store.clients import gcs_client, s3_client
     from evergraft.store.objects import ObjectStore
 
@@ -55,6 +61,9 @@ def _open_bucket(url: str, options: StoreOptions) -> Store:
         raise UserError("store: credentials do not belong into the URL; use the environment or the store's options")
     if not bucket:
         raise UserError(f"store: {url!r} names no bucket")
-    client = s3_client(options) if scheme.lower() == "s3" else gcs_client(options)
+    client_of = s3_client if scheme.lower() == "s3" else gcs_client
+    client = client_of(options)
+    if renew is not None:
+        client = replace(client, make=lambda: client_of(renew()).make(), renewable=True)
     name = "s3" if scheme.lower() == "s3" else "gs"
     return ObjectStore(url=f"{name}://{bucket}/{path.strip('/')}".rstrip("/"), client=client, retry=options.retry)
