@@ -10,6 +10,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -151,9 +152,9 @@ class Cluster:
 
     def import_image(self, archive: Path, node: str | None = None) -> None:
         """Bring an archive in docker's format to `node`, or to every living node, once per content."""
-        for each in self.nodes:
-            if node in (None, each.name) and each.box is not None:
-                images.bring(each, archive)
+        chosen = [each for each in self.nodes if node in (None, each.name) and each.box is not None]
+        with ThreadPoolExecutor(max_workers=MAX_NODES) as pool:
+            list(pool.map(lambda each: images.bring(each, archive), chosen))
 
     def box_exec(self, box: str, *argv: str, timeout_s: float = 60) -> str:
         """The output of a program inside a box: `control`, or a node's name."""
