@@ -177,6 +177,8 @@ def _reconciling(observed: Observed, admitted: Admission, path: Course) -> Condi
     if path.suspended:
         return Condition("Reconciling", "False", "Suspended", "held by spec.suspend")
     if admitted.refusal is not None and (path.job is None or not path.job.live):
+        if admitted.refusal.reason in admission.PERSONAL:
+            return Condition("Reconciling", "False", "Stalled", "see Stalled")
         return Condition("Reconciling", "True", "Pending", "not accepted")
     reason, words = _stage(observed, path)
     return Condition("Reconciling", "True", reason, words)
