@@ -91,7 +91,8 @@ def _build(name: str, recipe: _Recipe, context: Path, wheels: Path, place: Path)
             context=context,
             dockerfile=context / name / "Dockerfile",
             name=recipe.name,
-            arguments=recipe.arguments,
+            # pip looks at no index here; but layers made from other wheels must not be taken for these.
+            arguments={**recipe.arguments, "PIP_INDEX_URL": f"file://{MOUNT}/{wheels.name}"},
             volumes=volumes,
         )
         export_image(recipe.name, place / "image.tar")

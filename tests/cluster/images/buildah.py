@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.cluster.harness.errors import ClusterError
 from tests.cluster.harness.packages import IMAGES, install
 from tests.cluster.images.cache import folder, locked
 
 MOST_BYTES = 12 * 2**30
 
 
-class BuildFailedError(Exception):
+class BuildFailedError(ClusterError):
     """buildah said no; the message ends with what it printed last."""
 
 
