@@ -135,7 +135,7 @@ def _failure_rules() -> list[Fields]:
 def _template(wanted: Wanted, attempt: Attempt, own: Mapping[str, str], settings: Settings) -> Fields:
     workers, template = wanted.workers, wanted.workers.pod_template or PodTemplate()
     volumes, mounts = _volumes(wanted)
-    box = pods.container(labels.WORKER, attempt.image, _arguments(wanted), _environment(wanted, attempt), mounts)
+    box = pods.container(labels.WORKER, attempt.image, _arguments(wanted), _environment(wanted, attempt, own), mounts)
     box |= {
         "ports": [{"name": "status", "containerPort": pods.STATUS_PORT}],
         "readinessProbe": {"httpGet": {"path": "/progress", "port": "status"}, "periodSeconds": 10},
@@ -162,7 +162,7 @@ def _arguments(wanted: Wanted) -> list[str]:
     return ["worker", "--graph", place_url(store, STORE_VOLUME), "--device", _DEVICES[wanted.accelerator.type]]
 
 
-def _environment(wanted: Wanted, attempt: Attempt) -> list[Fields]:
+def _environment(wanted: Wanted, attempt: Attempt, own: Mapping[str, str]) -> list[Fields]:
     # The kubelet replaces $(…) in values, and $$ by $; what comes from a Task must not be taken for either.
     spec = worker_spec(wanted, attempt.run).decode().replace("$", "$$")
     return [
@@ -172,6 +172,7 @@ def _environment(wanted: Wanted, attempt: Attempt) -> list[Fields]:
         {"name": "EVERGRAFT_STATUS", "value": f"$(EVERGRAFT_POD_IP):{pods.STATUS_PORT}"},
         {"name": "EVERGRAFT_DEVICES", "value": str(wanted.accelerator.count)},
         {"name": "EVERGRAFT_ATTEMPT", "value": str(attempt.number)},
+        {"name": "EVERGRAFT_TASK_UID", "value": own[labels.TASK_UID]},
     ]
 
 
