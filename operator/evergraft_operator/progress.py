@@ -57,11 +57,11 @@ class Listener:
 
     async def run(self) -> None:
         """Ask all, every 15 seconds, until cancelled."""
-        async with _session() as session:
+        async with session() as asking:
             while True:
                 begun = asyncio.get_running_loop().time()
                 try:
-                    await self.round(session)
+                    await self.round(asking)
                 except Exception:
                     logger.exception("asking workers for their progress failed")
                 await asyncio.sleep(max(1.0, begun + EVERY_S - asyncio.get_running_loop().time()))
@@ -150,7 +150,8 @@ def url_of(address: str) -> str | None:
     return f"http://{host}:{STATUS_PORT}/progress"
 
 
-def _session() -> aiohttp.ClientSession:
+def session() -> aiohttp.ClientSession:
+    """For asking strangers: short of time, nothing unpacked, nothing remembered."""
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
         connector=aiohttp.TCPConnector(limit=AT_ONCE, force_close=True),
