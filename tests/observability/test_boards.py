@@ -10,18 +10,13 @@ from typing import Any
 import pytest
 import yaml
 from tests.observability.expressions import problems
+from tests.observability.queries import QUERIES, plain
 
 from evergraft.metrics import OPERATOR, PROCESS, WORKER, named
 from evergraft_operator.observability.boards import BOARDS
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = (*OPERATOR, *WORKER, *PROCESS)
-QUERIES = {
-    f"{name}: {panel.title} {place}": query.expr
-    for name, board in BOARDS.items()
-    for panel in board().panels
-    for place, query in enumerate(panel.queries)
-}
 
 
 def model(name: str) -> dict[str, Any]:
@@ -54,8 +49,8 @@ def test_the_search_for_wrong_names_finds_them(expr: str, wrong: list[str]) -> N
 
 
 def test_prometheus_can_parse_every_query(prometheus_programs: Path, tmp_path: Path) -> None:
-    plain = [re.sub(r"\$\w+", lambda name: "5m" if "interval" in name[0] else ".*", expr) for expr in QUERIES.values()]
-    rules = [{"record": f"query:{number}", "expr": expr} for number, expr in enumerate(plain)]
+    exprs = [plain(expr, rate="5m") for expr in QUERIES.values()]
+    rules = [{"record": f"query:{number}", "expr": expr} for number, expr in enumerate(exprs)]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
     command = [str(prometheus_programs / "promtool"), "check", "rules", str(tmp_path / "rules.yaml")]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from tests.observability.programs import free_port
 from tests.observability.prometheus import Prometheus, prometheus
+from tests.observability.queries import QUERIES, plain
 
 from evergraft_operator.observability.boards import BOARDS
 
@@ -27,19 +27,8 @@ spec:
   search: {strategy: mu2net, parameters: {generations: 8, candidates: 4}, samples: 500000, batchSize: 8, validations: 8}
 """
 ROOT = "{backbone: vit, config: {imageSize: 8, patchSize: 4, width: 12, depth: 1, heads: 3}, seed: 0}"
-QUERIES = {
-    f"{name}: {panel.title} {place}": query.expr
-    for name, board in BOARDS.items()
-    for panel in board().panels
-    for place, query in enumerate(panel.queries)
-}
 
 pytestmark = pytest.mark.slow
-
-
-def plain(expr: str) -> str:
-    """With Grafana's variables filled in: all of everything, rates over ten seconds."""
-    return re.sub(r"\$\w+", lambda name: "10s" if "interval" in name[0] else ".*", expr)
 
 
 def start_worker(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -90,13 +79,13 @@ def _wait_for_data(server: Prometheus) -> None:
 
 @pytest.mark.parametrize("panel", QUERIES)
 def test_every_panel_has_data(watched: Prometheus, panel: str) -> None:
-    assert watched.query(plain(QUERIES[panel])), plain(QUERIES[panel])
+    assert watched.query(plain(QUERIES[panel], rate="10s")), plain(QUERIES[panel], rate="10s")
 
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_every_variable_has_a_choice(watched: Prometheus, name: str) -> None:
     for variable in BOARDS[name]().variables:
-        found = {item["metric"].get(variable.label, "") for item in watched.query(plain(variable.metric))}
+        found = {item["metric"].get(variable.label, "") for item in watched.query(plain(variable.metric, rate="10s"))}
         assert found - {""}, variable
 
 
