@@ -15,10 +15,11 @@ import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from tests.cluster.harness.binaries import Binaries
 from tests.cluster.harness.commands import ENVIRONMENT
-from tests.cluster.harness.errors import CannotRunError
+from tests.cluster.harness.errors import CannotRunError, ClusterError
 from tests.cluster.harness.layout import cache_folder
 from tests.cluster.harness.node import Node
 from tests.cluster.harness.runtime import PAUSE_IMAGE
@@ -47,19 +48,33 @@ def busybox_archive() -> Path:
     return _archive(BUSYBOX_IMAGE, {"bin/busybox": Path(program).read_bytes()}, links=links, entrypoint=[])
 
 
-def bring(node: Node, archive: Path) -> None:
-    """Import `archive` into the node, unless its disk has had the same content before.
+def bring(node: Node, archive: Path) -> bool:
+    """Import `archive` into the node, unless that is what its names mean there already; whether it was imported.
 
     Raises:
         ClusterError: it is no archive in docker's format, or the node is dead.
     """
     with archive.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    mark = node.folder / "images" / digest
-    if not mark.exists():
-        node.ctr("images", "import", str(archive), timeout_s=IMPORT_TIMEOUT_S)
-        mark.parent.mkdir(exist_ok=True)
-        mark.touch()
+    marks = [node.folder / "images" / quote(name, safe="") for name in _names(archive)]
+    if marks and all(mark.exists() and mark.read_text() == digest for mark in marks):
+        return False
+    node.ctr("images", "import", str(archive), timeout_s=IMPORT_TIMEOUT_S)
+    (node.folder / "images").mkdir(exist_ok=True)
+    for mark in marks:
+        mark.write_text(digest)
+    return True
+
+
+def _names(archive: Path) -> list[str]:
+    """The names that an archive gives its images."""
+    try:
+        with tarfile.open(archive, mode="r:") as tar:
+            manifest = tar.extractfile("manifest.json")
+            assert manifest is not None
+            return [name for image in json.load(manifest) for name in image["RepoTags"] or ()]
+    except (tarfile.TarError, KeyError) as error:
+        raise ClusterError(f"{archive}: no archive in docker's format: {error}") from None
 
 
 def _archive(name: str, files: Mapping[str, bytes], *, links: Mapping[str, str], entrypoint: Sequence[str]) -> Path:

@@ -119,6 +119,10 @@ class Node:
         waiting = f"until {' '.join(CTR)} version > /dev/null 2>&1; do sleep 0.1; done"
         box.run("sh", "-c", waiting, timeout_s=RUNTIME_TIMEOUT_S)
 
+    def stop_runtime(self) -> None:
+        """Ask the container runtime to end; containers would stay."""
+        self.running().end("containerd", signal_name="TERM")
+
     def ctr(self, *argv: str, timeout_s: float = 60) -> str:
         """The output of containerd's own client."""
         return self.running().run(*CTR, *argv, timeout_s=timeout_s)
