@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.cluster.harness.binaries import Binaries
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.errors import CannotRunError
 from tests.cluster.harness.machine import prepare
+from tests.cluster.images.build import NAMES, build
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT_S = 300
@@ -34,15 +36,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
-@pytest.fixture(scope="session")
-def binaries() -> Binaries:
-    """Kubernetes, built; everything else that a cluster needs is installed."""
+@contextmanager
+def runnable() -> Iterator[None]:
+    """What cannot run on this machine is skipped, or fails where it is required."""
     try:
-        return prepare(nodes=True)
+        yield
     except CannotRunError as reason:
         if os.environ.get("EVERGRAFT_REQUIRE_CLUSTER") == "1":
             pytest.fail(f"EVERGRAFT_REQUIRE_CLUSTER=1, but this machine cannot run a cluster: {reason}", pytrace=False)
         pytest.skip(f"{NOT_RUN}{reason}")
+
+
+@pytest.fixture(scope="session")
+def binaries() -> Binaries:
+    """Kubernetes, built; everything else that a cluster needs is installed."""
+    with runnable():
+        return prepare(nodes=True)
+
+
+@pytest.fixture(scope="session")
+def archives(binaries: Binaries) -> list[Path]:
+    """Our images, built from their Dockerfiles, for `Cluster.start(images=...)`."""
+    with runnable():
+        return [build(name).tar for name in NAMES]
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +70,9 @@ def api_cluster(binaries: Binaries) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def cluster(binaries: Binaries) -> Iterator[Cluster]:
-    """A cluster with two nodes, ready for pods."""
-    cluster = Cluster.start(nodes=2)
+def cluster(binaries: Binaries, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster with two nodes, ready for pods; with our images on them where any test of this run installs us."""
+    installs = any("scene" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    cluster = Cluster.start(nodes=2, images=request.getfixturevalue("archives") if installs else ())
     yield cluster
     cluster.stop()
