@@ -55,14 +55,16 @@ def _kubectl(argv: list[str]) -> NoReturn:
         name, argv = argv[1], argv[2:]
     cluster = Cluster.attach(name)
     kubectl = str(cluster.binaries.part("kubectl"))
-    os.execve(kubectl, [kubectl, *argv], {**ENVIRONMENT, "KUBECONFIG": str(cluster.kubeconfig)})
+    settings = {"KUBECONFIG": str(cluster.kubeconfig), "KUBECACHEDIR": str(cluster.layout.kubectl_cache)}
+    os.execve(kubectl, [kubectl, *argv], {**ENVIRONMENT, **settings})
 
 
 def _up(name: str, nodes: int) -> None:
     cluster = Cluster.start(name, nodes=nodes, detached=True)
     folder = cluster.binaries.kube.parent
     print(f"cluster {name}: Kubernetes at {cluster.layout.api}, {nodes} nodes. To use it:")
-    print(f"  export KUBECONFIG={cluster.kubeconfig} PATH={folder}:$PATH")
+    print(f"  export KUBECONFIG={cluster.kubeconfig} KUBECACHEDIR={cluster.layout.kubectl_cache}")
+    print(f"  export PATH={folder}:$PATH")
     print("  kubectl get nodes,pods --all-namespaces")
     named = "" if name == "dev" else f" --name {name}"
     print(f"To end it: make cluster-down, or {Path(sys.executable).name} tests/cluster/cluster.py down{named}")

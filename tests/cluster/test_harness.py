@@ -45,6 +45,11 @@ def pod(name: str, *command: str, node: str | None = None, **container: Any) -> 
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
+def beside(cluster: Cluster, name: str) -> str:
+    """A cluster's name that no other run of these tests on this machine has."""
+    return f"{cluster.layout.name}-{name}"
+
+
 def wait_until(found: Callable[[], bool], timeout_s: float = 20) -> None:
     deadline = time.monotonic() + timeout_s
     while not found():
@@ -191,15 +196,16 @@ def test_a_node_without_its_kubelet_keeps_its_containers(cluster: Cluster) -> No
 
 
 @pytest.mark.timeout(180)
-def test_nothing_is_left_after_a_stop_and_neighbours_are_unharmed(api_cluster: Cluster, binaries: Binaries) -> None:
-    cluster = Cluster.start("left", nodes=1)
+def test_nothing_is_left_after_a_stop_and_neighbours_are_unharmed(api_cluster: Cluster) -> None:
+    name = beside(api_cluster, "left")
+    cluster = Cluster.start(name, nodes=1)
     layout = cluster.layout
     cluster.apply(pod("running", "sleep", "3600"))
     cluster.wait("pod running", lambda: phase(cluster, "running") == "Running")
     kinds = {line.split()[0] for line in leftovers(layout)}
     assert kinds == {"process", "interface", "route", "cgroup", "folder"}  # the question can be answered with yes
-    with pytest.raises(ClusterError, match="cluster left is running already"):
-        Cluster.start("left", nodes=0)
+    with pytest.raises(ClusterError, match=f"cluster {name} is running already"):
+        Cluster.start(name, nodes=0)
     cluster.stop()
     assert [line for line in leftovers(layout) if not line.startswith("folder")] == []  # files go in the background
     wait_until(lambda: leftovers(layout) == [])
@@ -210,7 +216,7 @@ DOOMED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from tests.cluster.harness.cluster import Cluster
-cluster = Cluster.start("doomed", nodes=1)
+cluster = Cluster.start(sys.argv[2], nodes=1)
 cluster.kubectl("create", "namespace", "old")
 print(cluster.layout.index, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -218,39 +224,42 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.timeout(180)
-def test_a_killed_harness_leaves_no_process_and_the_next_start_removes_the_rest(binaries: Binaries) -> None:
-    doomed = subprocess.run([sys.executable, "-c", DOOMED, str(ROOT)], capture_output=True, text=True, check=False)
+def test_a_killed_harness_leaves_no_process_and_the_next_start_removes_the_rest(api_cluster: Cluster) -> None:
+    name = beside(api_cluster, "doomed")
+    command = [sys.executable, "-c", DOOMED, str(ROOT), name]
+    doomed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert doomed.returncode == -signal.SIGKILL, doomed.stderr
-    layout = Layout("doomed", int(doomed.stdout))
+    layout = Layout(name, int(doomed.stdout))
     wait_until(lambda: not [line for line in leftovers(layout) if line.startswith("process")])
     assert [line for line in leftovers(layout) if line.startswith("cgroup")]  # nobody was there to remove them
-    after = Cluster.start("doomed", nodes=0)
+    after = Cluster.start(name, nodes=0)
     try:
         assert "old" not in after.kubectl("get", "namespaces")
-        assert cgroups.remaining("evergraft-doomed") == []
+        assert cgroups.remaining(layout.cgroup) == []
     finally:
         after.stop()
     wait_until(lambda: leftovers(after.layout) == [])
 
 
-def test_a_detached_cluster_is_found_again_and_ended_by_name(binaries: Binaries) -> None:
+def test_a_detached_cluster_is_found_again_and_ended_by_name(api_cluster: Cluster) -> None:
+    name = beside(api_cluster, "again")
     command = [sys.executable, "tests/cluster/cluster.py"]
     up = subprocess.run(
-        [*command, "up", "--name=again", "--nodes=0"], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, "up", f"--name={name}", "--nodes=0"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert up.returncode == 0, up.stderr
-    cluster = Cluster.attach("again")
+    cluster = Cluster.attach(name)
     try:
-        asked = [*command, "kubectl", "--name", "again", "get", "namespaces", "--output=name"]
+        asked = [*command, "kubectl", "--name", name, "get", "namespaces", "--output=name"]
         assert (
             "namespace/kube-system"
             in subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         )
     finally:
-        subprocess.run([*command, "down", "--name=again"], cwd=ROOT, capture_output=True, check=True)
+        subprocess.run([*command, "down", f"--name={name}"], cwd=ROOT, capture_output=True, check=True)
     wait_until(lambda: leftovers(cluster.layout) == [])
-    with pytest.raises(ClusterError, match="no cluster again is running"):
-        Cluster.attach("again")
+    with pytest.raises(ClusterError, match=f"no cluster {name} is running"):
+        Cluster.attach(name)
 
 
 def test_a_machine_without_go_says_so_in_one_line_or_fails_where_it_must_not(tmp_path: Path) -> None:

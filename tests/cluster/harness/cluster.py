@@ -210,7 +210,9 @@ class Cluster:
         )
 
     def _kubectl(self, user: Path | None) -> list[str]:
-        return [str(self.binaries.part("kubectl")), f"--kubeconfig={user or self.kubeconfig}"]
+        """With a cache of its own: an earlier cluster at this address had other kinds of objects."""
+        program, cache = self.binaries.part("kubectl"), self.layout.kubectl_cache
+        return [str(program), f"--kubeconfig={user or self.kubeconfig}", f"--cache-dir={cache}"]
 
 
 def _start(record: records.Record, binaries: Binaries, archives: Sequence[Path]) -> Cluster:

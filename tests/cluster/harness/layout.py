@@ -50,6 +50,11 @@ class Layout:
         return self.folder / "kubeconfig"
 
     @property
+    def kubectl_cache(self) -> Path:
+        """Where kubectl remembers what kinds of objects there are."""
+        return self.folder / "kubectl"
+
+    @property
     def pki(self) -> Path:
         return self.folder / "pki"
 

@@ -16,8 +16,9 @@ from tests.cluster.harness.layout import Layout, clusters_folder
 def leftovers(layout: Layout) -> list[str]:
     """A line for each thing that is there, none where nothing is."""
     found = [f"process {line}" for line in _processes(layout)]
-    found += [f"mount {line}" for line in _lines("/proc/self/mountinfo") if str(layout.folder) in line]
-    found += [f"interface {line}" for line in run("ip", "-o", "link").splitlines() if layout.host_interface in line]
+    found += [f"mount {line}" for line in _lines("/proc/self/mountinfo") if f"{layout.folder}/" in line]
+    interfaces = run("ip", "-o", "link").splitlines()
+    found += [f"interface {line}" for line in interfaces if f" {layout.host_interface}@" in line]
     found += [
         f"route {line}" for line in run("ip", "route", "show", "table", "all").splitlines() if _is_ours(layout, line)
     ]
@@ -28,9 +29,10 @@ def leftovers(layout: Layout) -> list[str]:
 
 def _processes(layout: Layout) -> Iterator[str]:
     """Processes that name the cluster's folder, or live where it is mounted, as every container does."""
+    inside = f"{layout.folder}/"
     for entry in Path("/proc").glob("[0-9]*"):
         command = " ".join(_lines(entry / "cmdline")).replace("\0", " ")
-        if str(layout.folder) in command or any(str(layout.folder) in line for line in _lines(entry / "mountinfo")):
+        if inside in command or any(inside in line for line in _lines(entry / "mountinfo")):
             yield f"{entry.name} {command[:200]}"
 
 
