@@ -18,6 +18,7 @@ from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.errors import CannotRunError
 from tests.cluster.harness.machine import prepare
 from tests.cluster.images.build import NAMES, build
+from tests.cluster.scene import Scene
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT_S = 300
@@ -72,7 +73,18 @@ def api_cluster(binaries: Binaries) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def cluster(binaries: Binaries, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A cluster with two nodes, ready for pods; with our images on them where any test of this run installs us."""
+    if name := os.environ.get("EVERGRAFT_TEST_CLUSTER"):
+        yield Cluster.attach(name)  # one that `make cluster` started, with the images on it
+        return
     installs = any("scene" in getattr(item, "fixturenames", ()) for item in request.session.items)
     cluster = Cluster.start(nodes=2, images=request.getfixturevalue("archives") if installs else ())
     yield cluster
     cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def scene(cluster: Cluster) -> Scene:
+    """Evergraft installed on the cluster, by kustomize."""
+    made = Scene(cluster)
+    made.install()
+    return made
