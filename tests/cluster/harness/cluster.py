@@ -148,10 +148,11 @@ class Cluster:
         """The objects that `kubectl get KIND` finds; `argv` are more of its arguments, such as a namespace."""
         return list(json.loads(self.kubectl("get", kind, *argv, "--output=json"))["items"])
 
-    def apply(self, *documents: dict[str, Any], namespace: str = "default") -> str:
-        """Apply objects; returns what kubectl says."""
+    def apply(self, *documents: dict[str, Any], namespace: str | None = None) -> str:
+        """Apply objects, into `namespace` or where each says; returns what kubectl says."""
         items = {"apiVersion": "v1", "kind": "List", "items": list(documents)}
-        return self.kubectl("apply", "--namespace", namespace, "--filename=-", input=json.dumps(items))
+        where = [f"--namespace={namespace}"] if namespace else []
+        return self.kubectl("apply", *where, "--filename=-", input=json.dumps(items))
 
     def import_image(self, archive: Path, node: str | None = None) -> None:
         """Bring an archive in docker's format to `node`, or to every living node, once per content."""
