@@ -8,6 +8,7 @@ server, watches, event loop) is told here in its place. Started by test_live.py 
 from __future__ import annotations
 
 import copy
+import datetime
 import random
 import sys
 import time
@@ -15,7 +16,7 @@ import time
 from prometheus_client import start_http_server
 
 from evergraft.metrics import RESOURCES
-from evergraft_operator import fleet, labels
+from evergraft_operator import fleet, labels, reading
 from evergraft_operator.metrics import Metrics
 from evergraft_operator.observed import Job, Thing
 from evergraft_operator.reconcile import reconcile
@@ -24,12 +25,12 @@ from evergraft_operator.testing.model import Cluster, Key
 
 ROUND_S = 0.2
 FLEET_S = 10.0
-MAX_TASKS = 24
+MAX_TASKS = 80
 
 
 def play(metrics: Metrics, cluster: Cluster, numbers: random.Random) -> None:
     """One round of the fleet."""
-    if len(cluster.tasks) < MAX_TASKS and numbers.random() < 0.3:
+    if len(cluster.tasks) < MAX_TASKS and numbers.random() < 0.12:
         name = f"task{len(cluster.tasks)}"
         spec: Fields = {"workers": {"accelerator": {"type": "GPU"}}} if numbers.random() < 0.5 else {}
         cluster.tasks["vision", name] = task_document(name, uid=f"uid-{name}", **spec)
@@ -91,6 +92,14 @@ def _let_work(cluster: Cluster, key: Key, numbers: random.Random) -> None:
 def measure(metrics: Metrics, cluster: Cluster, numbers: random.Random) -> None:
     """What the process around the rules would tell."""
     assert cluster.graph is not None
+    num_routes = len(cluster.head)
+    cluster.graph["status"] |= {
+        "version": num_routes,
+        "tasks": num_routes,
+        "modules": 9 + 4 * num_routes,
+        "parameters": 85_000_000 + 900_000 * num_routes,
+        "bytes": 340_000_000 + 3_600_000 * num_routes,
+    }
     fleet.show(metrics, map(Thing.read, cluster.tasks.values()), [Thing.read(cluster.graph)], cluster.now)
     metrics.leader.set(1)
     metrics.queue_depth.set(numbers.randrange(4))
@@ -107,14 +116,8 @@ def main(port: int, seconds: float) -> None:
     """Serve and play for so long."""
     metrics, numbers = Metrics(), random.Random(7)
     graph = graph_document(maintenance={"schedule": "0 3 * * *", "verify": "Daily"})
-    graph["status"] |= {
-        "modules": 9,
-        "parameters": 85_000_000,
-        "bytes": 340_000_000,
-        "tasks": 1,
-        "lastCollectionTime": "2026-03-01T03:00:00Z",
-        "lastVerifyTime": "2026-03-01T04:00:00Z",
-    }
+    recently = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=3)
+    graph["status"] |= dict.fromkeys(("lastCollectionTime", "lastVerifyTime"), reading.written(recently))
     graph["status"]["conditions"].append({"type": "Verified", "status": "True", "reason": "Verified"})
     cluster = Cluster(graph=graph)
     start_http_server(port, addr="127.0.0.1", registry=metrics.registry)

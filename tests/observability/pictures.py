@@ -23,7 +23,7 @@ from evergraft_operator.observability.panels import Board, Panel
 
 COLUMN_IN = 0.62
 """Inches of one of Grafana's 24 columns."""
-ROW_IN = 0.3
+ROW_IN = 0.27
 UNITS = {"s": "seconds", "bytes": "bytes", "Bps": "bytes/s", "percentunit": "share", "short": ""}
 MAX_LINES = 10
 
@@ -40,9 +40,9 @@ def draw(server: Prometheus, board: Board, *, minutes: float, note: str = "") ->
     for panel, place in zip(board.panels, places, strict=True):
         box = (
             (place["x"] + 1.4) / 24,
-            1 - (place["y"] + 2 + place["h"] - 1.8) / height,
+            1 - (place["y"] + 2 + place["h"] - 1.2) / height,
             (place["w"] - 1.8) / 24,
-            (place["h"] - 3.0) / height,
+            (place["h"] - 2.2) / height,
         )
         _panel(figure, box, server, panel, window)
     return figure
@@ -60,7 +60,7 @@ def _panel(
     if panel.kind != "timeseries":
         axes.axis("off")
         value = "\n".join(f"{name}  {_short(values[-1][1])}".strip() for name, values in lines[:6]) or "no data"
-        axes.text(0.5, 0.5, value, ha="center", va="center", fontsize=16 if len(lines) == 1 else 9)
+        axes.text(0.4, 0.45, value, ha="center", va="center", fontsize=16 if len(lines) == 1 else 9)
         return
     axes.set_ylabel(UNITS[panel.unit], fontsize=7)
     if panel.stacked and lines:
@@ -69,6 +69,7 @@ def _panel(
         for name, values in lines[:MAX_LINES]:
             axes.plot([(t - window["start"]) / 60 for t, _ in values], [v for _, v in values], lw=1.2, label=name)
     axes.set_ylim(bottom=0)
+    axes.margins(y=0.35)
     axes.set_xlim(0, (window["end"] - window["start"]) / 60)
     if lines:
         axes.legend(fontsize=6, ncols=3, loc="upper left", frameon=False, handlelength=1.2, columnspacing=1.0)

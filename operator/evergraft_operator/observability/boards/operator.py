@@ -65,6 +65,7 @@ def _kube() -> tuple[Panel, ...]:
                     "{{verb}} {{resource}}",
                 ),
             ),
+            width=6,
         ),
         Panel(
             "Refused or failed, a second",
@@ -75,17 +76,20 @@ def _kube() -> tuple[Panel, ...]:
                     "{{code}} {{resource}}",
                 ),
             ),
+            width=6,
             note="404 and 409 happen in the course of things; 403 means missing rights, 429 throttling.",
         ),
         Panel(
             "Since anything was heard",
             (Query(f"max by (resource) (evergraft_watch_age_seconds{{{_OPERATOR}}})", "{{resource}}"),),
             unit="s",
+            width=6,
             bad=600,
         ),
         Panel(
             "Objects pruned an hour",
             (Query(f"sum(increase(evergraft_cache_pruned_total{{{_OPERATOR}}}[1h]))", "pruned"),),
+            width=6,
             note="They vanished while a watch was down; the list of every 5 minutes found out.",
         ),
     )
