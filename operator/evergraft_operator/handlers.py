@@ -16,6 +16,7 @@ from evergraft_operator.client import TIMEOUT_S, load_configuration
 from evergraft_operator.kinds import GRAPH, JOB, NAMESPACE, POD, TASK
 from evergraft_operator.process import Process
 from evergraft_operator.settings import read_settings
+from evergraft_operator.stateless import NO_FINALIZER, NoDiffs, NoProgress
 
 
 @kopf.on.startup()
@@ -80,6 +81,9 @@ async def namespace_seen(event: Any, memo: kopf.Memo, **_: Any) -> None:
 def configure(settings: kopf.OperatorSettings) -> None:
     """kopf as we use it: it watches what is ours, and writes nothing."""
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = NoDiffs()
+    settings.persistence.progress_storage = NoProgress()
+    settings.persistence.finalizer = NO_FINALIZER
     settings.peering.standalone = True
     settings.scanning.disabled = True  # It needs rights to all CRDs and namespaces; ours are there before it starts.
     settings.watching.label_selectors[JOB.group, JOB.version, JOB.plural] = JOB.selector

@@ -45,7 +45,9 @@ def text(value: Any, limit: int = 253) -> str:
     if not isinstance(value, str):
         return ""
     # A cut before the work bounds it; four to one leaves room for what is squeezed out.
-    signs = "".join(sign if sign.isprintable() else " " for sign in value[: 4 * limit])
+    signs = value[: 4 * limit]
+    if not signs.isprintable():
+        signs = "".join(sign if sign.isprintable() else " " for sign in signs)
     return " ".join(signs.split())[:limit].strip()
 
 
