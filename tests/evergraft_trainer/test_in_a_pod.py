@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import signal
+import socket
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
+from evergraft import names
 from evergraft.api.modulegraph import ModuleGraph
 from evergraft.names import RunKey
 from evergraft.store import log
@@ -245,6 +247,7 @@ def test_a_wrong_secret_is_named(cluster: Cluster, role: str, keys: Mapping[str,
 
 
 def test_two_devices_are_two_processes_and_one_report(cluster: Cluster) -> None:
+    base = log.read_graph(cluster.store).version
     box = cluster.worker(name="pair", devices=2)
     port = free_port()
     process = box.start(EVERGRAFT_STATUS=f"127.0.0.1:{port}")
@@ -261,10 +264,9 @@ def test_two_devices_are_two_processes_and_one_report(cluster: Cluster) -> None:
         time.sleep(0.05)
     code, said = box.finish(process)
     assert code == 0, said
-    names = {json.loads(line)["worker"] for line in said.splitlines() if '"worker"' in line}
-    assert len(names) == 2
+    assert len({json.loads(line)["worker"] for line in said.splitlines() if '"worker"' in line}) == 2
     assert (seen["generations"], seen["candidates"], seen["run"]) == (2, 4, "i1-c1")
-    assert seen["baseVersion"] == 1
+    assert seen["baseVersion"] == base
     assert b"evergraft_store_requests_total{" in metrics
     told = report.worker_report(box.message)
     assert told is not None
@@ -276,13 +278,33 @@ def test_two_devices_are_two_processes_and_one_report(cluster: Cluster) -> None:
 def test_sigterm_to_the_parent_saves_and_ends_with_143(cluster: Cluster) -> None:
     box = cluster.worker(name="cut", devices=2)
     process = box.start()
-    search = f"{cluster.server.url}/{cluster.name}/graph"
-    wait_for(lambda: any("claim-" in entry.key for entry in cluster.store.list("searches/")), what=search)
+    folder = f"searches/{names.search_id('vision/cut', RunKey(1, 1))}/"
+    wait_for(lambda: any("claim-" in entry.key for entry in cluster.store.list(folder)), what=folder)
     process.send_signal(signal.SIGTERM)
     code, said = box.finish(process)
     told = report.worker_report(box.message)
     assert told is not None
+    assert told.task == "vision/cut"
     assert (code, told.outcome) in ((143, "stopped"), (0, "committed")), said
+
+
+def test_a_steward_that_waits_for_its_store_ends_when_asked(tmp_path: Path) -> None:
+    """The store takes the connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = ObjectServer("s3://b", f"http://127.0.0.1:{silent.getsockname()[1]}", "key", "secret")
+        nowhere = Cluster(tmp_path, server, "x")
+        thing = Thing.read(nowhere.graph())
+        errand = stewards.heads_errand([question("vision/alone")])
+        made = steward_job(thing, module_graph(nowhere.graph()), errand, settings=Settings())
+        box = Container(made, tmp_path, {"store": nowhere.keys})
+        process = box.start()
+        silent.settimeout(60)
+        with silent.accept()[0]:
+            process.send_signal(signal.SIGTERM)
+            code, said = box.finish(process, timeout_s=20)
+    assert code == 143, said
+    assert "asked to stop" in json.loads(box.message)["reason"]
+    assert "Traceback" not in said
 
 
 def test_stewards_end_to_end(cluster: Cluster) -> None:
@@ -326,8 +348,6 @@ def wait_for(condition: Any, *, what: str) -> None:
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -85,6 +85,7 @@ def child(code: int, outcome: str | None = None, **more: Any) -> Ended:
         ((child(143, "stopped"), child(66, "error"), child(75, "error")), 66, "error"),
         ((child(137), child(143, "stopped")), 137, "crashed"),
         ((child(75, "error"), child(143, "stopped")), 75, "error"),
+        ((child(143), child(143)), 143, "stopped"),
         ((child(64, "error"), child(65, "error"), child(137)), 65, "error"),
         ((child(143, "stopped"), child(143, "stopped")), 143, "stopped"),
     ],

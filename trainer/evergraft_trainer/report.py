@@ -128,7 +128,7 @@ def merged(children: Sequence[Ended]) -> dict[str, Any]:
     Accelerator seconds and counters are sums.
     """
     chosen = min(children, key=_rank)
-    told = dict(chosen.report) or {"outcome": "crashed", "reason": f"a worker process ended with {chosen.code}"}
+    told = dict(chosen.report) or _unsaid(chosen.code)
     seconds = [child.report.get("acceleratorSeconds") or {} for child in children]
     counters: dict[str, float] = {}
     for child in children:
@@ -142,6 +142,13 @@ def merged(children: Sequence[Ended]) -> dict[str, Any]:
         },
         "counters": counters,
     }
+
+
+def _unsaid(code: int) -> dict[str, Any]:
+    """What is known of a child that left no report, such as one that was asked to stop while Python still started."""
+    if code in (StoppedError.exit_code, 130):
+        return {"outcome": "stopped", "reason": "asked to stop before it had begun"}
+    return {"outcome": "crashed", "reason": f"a worker process ended with {code}"}
 
 
 def _rank(child: Ended) -> tuple[int, int]:

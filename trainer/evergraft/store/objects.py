@@ -17,6 +17,7 @@ from evergraft.errors import (
     EvergraftError,
     NotFoundError,
     PermissionDeniedError,
+    StoppedError,
     StoreUnavailableError,
     UserError,
 )
@@ -73,6 +74,8 @@ class ObjectStore:
             try:
                 self._fs().pipe_file(path, data, mode="create")
                 return Landed()
+            except StoppedError:
+                raise  # asked to stop: whether it landed is for the next process to find out
             except Exception as error:  # noqa: BLE001 - a client may raise anything, and it may have landed
                 failure = translate(error, where=f"{self._url}/{key}")
             if isinstance(failure, PermissionDeniedError) and made > 0.0 and self._renewed(made):
