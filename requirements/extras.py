@@ -34,12 +34,13 @@ def name(requirement: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print them; pyproject.toml is looked for in the current folder."""
+    """Print them."""
     parser = argparse.ArgumentParser(description="Print what extras of pyproject.toml require.")
     parser.add_argument("extras", nargs="*", metavar="EXTRA")
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME")
+    parser.add_argument("--pyproject", type=Path, default=Path("pyproject.toml"), metavar="FILE")
     args = parser.parse_args(arguments)
-    sys.stdout.write("".join(f"{line}\n" for line in requirements(Path("pyproject.toml"), args.extras, args.without)))
+    sys.stdout.write("".join(f"{line}\n" for line in requirements(args.pyproject, args.extras, args.without)))
 
 
 if __name__ == "__main__":

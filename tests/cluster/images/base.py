@@ -7,16 +7,17 @@ minor version of Python at ``/usr/local/bin/python``, pip beside it. Python is D
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
+from tests.cluster.harness.commands import run
 from tests.cluster.harness.packages import IMAGES, install
-from tests.cluster.images.buildah import buildah, export_image, has_image
+from tests.cluster.images.buildah import buildah, export_image, image_id, load_image
 from tests.cluster.images.cache import kept, key
 
 NAME = "docker.io/library/python:3.11-slim-bookworm"
 PACKAGES = ("ca-certificates", "netbase", "python3", "python3-venv", "tzdata")
 SEARCH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
+DEBOOTSTRAP_TIMEOUT_S = 900
 UNUSED = ("var/lib/apt/lists", "var/cache", "var/log", "usr/share/doc", "usr/share/man", "usr/share/locale")
 
 
@@ -27,21 +28,20 @@ def key_of_base() -> str:
 
 def have_base() -> None:
     """Have the base image in the storage, which the caller holds. A minute or two the first time."""
-    tar = kept("base", key_of_base(), _make) / "image.tar"
-    if not has_image(NAME):
-        buildah("pull", f"docker-archive:{tar}")
+    place = kept("base", key_of_base(), _make)
+    load_image(NAME, (place / "id").read_text(), place / "image.tar")
 
 
 def _make(place: Path) -> None:
     install(IMAGES)
     root = place / "root"
-    log = place / "debootstrap.log"
-    with log.open("w") as out:
-        command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", str(root)]
-        subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, check=True)
+    packages = f"--include={','.join(PACKAGES)}"
+    run("debootstrap", "--variant=minbase", packages, "bookworm", str(root), timeout_s=DEBOOTSTRAP_TIMEOUT_S)
     _place_python(root)
     _trim(root)
-    _commit(root, place / "image.tar")
+    _commit(root)
+    export_image(NAME, place / "image.tar")
+    (place / "id").write_text(image_id(NAME))
     shutil.rmtree(root)
 
 
@@ -52,7 +52,7 @@ def _place_python(root: Path) -> None:
     (root / "usr/lib/python3.11/EXTERNALLY-MANAGED").unlink(missing_ok=True)
     wheels = "/usr/share/python-wheels"
     (pip,) = (root / wheels[1:]).glob("pip-*.whl")
-    install = [
+    bootstrap = [
         "/usr/bin/python3.11",
         f"{wheels}/{pip.name}/pip",
         "install",
@@ -61,8 +61,7 @@ def _place_python(root: Path) -> None:
         wheels,
         "pip",
     ]
-    environment = {"PATH": SEARCH, "HOME": "/tmp"}
-    subprocess.run(["chroot", str(root), *install], env=environment, check=True, capture_output=True)
+    run("chroot", str(root), *bootstrap)
 
 
 def _trim(root: Path) -> None:
@@ -72,7 +71,7 @@ def _trim(root: Path) -> None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def _commit(root: Path, tar: Path) -> None:
+def _commit(root: Path) -> None:
     container = buildah("from", "scratch")
     try:
         buildah("add", container, str(root), "/")
@@ -80,4 +79,3 @@ def _commit(root: Path, tar: Path) -> None:
         buildah("commit", "--format", "docker", container, NAME)
     finally:
         buildah("rm", container)
-    export_image(NAME, tar)

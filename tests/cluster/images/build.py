@@ -19,9 +19,9 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from tests.cluster.harness.errors import CannotRunError
+from tests.cluster.harness.errors import ClusterError
 from tests.cluster.images.base import have_base, key_of_base
-from tests.cluster.images.buildah import BuildFailedError, build_image, export_image, storage
+from tests.cluster.images.buildah import build_image, export_image, storage
 from tests.cluster.images.cache import ROOT, kept, key
 from tests.cluster.images.wheelhouse import MOUNT, operator_wheels, trainer_wheels
 
@@ -60,7 +60,7 @@ def build(name: str) -> Image:
 
     Raises:
         CannotRunError: this machine cannot build it; says why.
-        BuildFailedError: the Dockerfile does not build; holds the end of its output.
+        ClusterError: the Dockerfile does not build; holds the end of its output.
     """
     recipe = RECIPES[name]
     wheels = recipe.wheels()
@@ -109,7 +109,7 @@ def main(arguments: list[str]) -> int:
     try:
         for name in names:
             print(build(name).tar)
-    except (BuildFailedError, CannotRunError) as error:
+    except ClusterError as error:
         print(f"images: {error}", file=sys.stderr)
         return 1
     return 0

@@ -6,26 +6,30 @@ layer only; when the storage has grown past ``MOST_BYTES`` it is thrown away and
 
 from __future__ import annotations
 
+import os
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cluster.harness.errors import ClusterError
+from tests.cluster.harness.commands import run
+from tests.cluster.harness.errors import CannotRunError
 from tests.cluster.harness.packages import IMAGES, install
 from tests.cluster.images.cache import folder, locked
 
 MOST_BYTES = 12 * 2**30
-
-
-class BuildFailedError(ClusterError):
-    """buildah said no; the message ends with what it printed last."""
+TIMEOUT_S = 1800
 
 
 @contextmanager
 def storage() -> Iterator[None]:
-    """Hold the storage for one build."""
+    """Hold the storage for one build.
+
+    Raises:
+        CannotRunError: images cannot be built on this machine.
+    """
+    if os.geteuid() != 0:
+        raise CannotRunError("building images needs root")
     install(IMAGES)
     with locked("storage"):
         place = _place()
@@ -39,19 +43,25 @@ def buildah(*arguments: str) -> str:
     """Run one command within `storage`; returns what it printed.
 
     Raises:
-        BuildFailedError: it failed.
+        ClusterError: it failed; the message ends with what it printed last.
     """
     place = _place()
     where = ["--root", str(place / "root"), "--runroot", str(place / "run"), "--storage-driver", "overlay"]
-    done = subprocess.run(["buildah", *where, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BuildFailedError(f"buildah {arguments[0]}:\n" + "\n".join((done.stdout + done.stderr).splitlines()[-40:]))
-    return done.stdout.strip()
+    return run("buildah", *where, *arguments, timeout_s=TIMEOUT_S).strip()
 
 
-def has_image(name: str) -> bool:
-    """Whether the storage holds an image of that name."""
-    return name in buildah("images", "--format", "{{.Name}}:{{.Tag}}").split()
+def image_id(name: str) -> str:
+    """The id of the image that has this name in the storage, such as ``sha256:…``; empty when none has."""
+    rows = (
+        line.split() for line in buildah("images", "--no-trunc", "--format", "{{.Name}}:{{.Tag}} {{.ID}}").splitlines()
+    )
+    return next((number for found, number in rows if found == name), "")
+
+
+def load_image(name: str, number: str, tar: Path) -> None:
+    """Have `name` be the image `number`, out of its docker-archive when the storage has it no more."""
+    if image_id(name) != number:
+        buildah("pull", f"docker-archive:{tar}")
 
 
 def build_image(
@@ -62,7 +72,7 @@ def build_image(
     flags += [flag for path, target in volumes.items() for flag in ("--volume", f"{path}:{target}:ro")]
     fixed = ["--isolation", "chroot", "--pull-never", "--layers", "--format", "docker"]
     buildah("bud", *fixed, *flags, "--tag", name, "--file", str(dockerfile), str(context))
-    return "sha256:" + buildah("inspect", "--type", "image", "--format", "{{.FromImageID}}", name)
+    return image_id(name)
 
 
 def export_image(name: str, tar: Path) -> None:

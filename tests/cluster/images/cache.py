@@ -48,7 +48,7 @@ def _pieces(part: str | bytes | Path) -> Iterable[bytes]:
     return [piece for path in files for piece in (str(path.relative_to(part)).encode(), path.read_bytes())]
 
 
-def kept(name: str, digest: str, make: Callable[[Path], None], *, others: int = 1) -> Path:
+def kept(name: str, digest: str, make: Callable[[Path], None], *, others: int = 2) -> Path:
     """The folder ``name-digest``, filled by `make` the first time.
 
     `make` gets an empty folder; what it leaves there appears at once when it has returned. Of the same name, the

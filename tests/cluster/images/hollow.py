@@ -12,12 +12,12 @@ import base64
 import hashlib
 import re
 import shutil
-import subprocess
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.cluster.harness.commands import run
 from tests.cluster.harness.errors import ClusterError
 from tests.cluster.harness.packages import install
 from tests.cluster.images import stubs
@@ -65,7 +65,7 @@ def _hollow_libraries(libraries: Path, users: Sequence[Path], originals: Path) -
         shutil.move(libraries / name, originals / name)
     kept = sorted(path for path in libraries.glob("*.so*") if path.is_file())
     for path in kept:
-        subprocess.run(["strip", "--strip-unneeded", str(path)], check=True)
+        run("strip", "--strip-unneeded", str(path))
     kinds = {symbol: kind for name in FOR_GPUS for symbol, kind in stubs.defined(originals / name).items()}
     for soname, symbols in stubs.wanted(kept, users, home=FOR_GPUS[0], known=kinds).items():
         stubs.write(libraries / soname, symbols, kinds)

@@ -6,10 +6,11 @@ hollow.py puts them in the place of libraries for GPUs.
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
+
+from tests.cluster.harness.commands import run
 
 FOR_GPUS = re.compile(r"lib(cu|nccl|nv|torch_)")
 """Libraries that may be hollow; any other that is absent is the system's."""
@@ -86,7 +87,7 @@ def write(library: Path, symbols: Iterable[str], kinds: Mapping[str, str]) -> No
             f"-Wl,-soname,{library.name}",
         ]
         scripted = [f"-Wl,--version-script={script}"] if versions else []
-        subprocess.run([*command, *scripted, "-l:libstdc++.so.6"], check=True)
+        run(*command, *scripted, "-l:libstdc++.so.6")
 
 
 def _definition(name: str, kinds: Mapping[str, str]) -> str:
@@ -104,11 +105,9 @@ def _definition(name: str, kinds: Mapping[str, str]) -> str:
 
 def _symbols(library: Path, which: str) -> list[tuple[str, str]]:
     """Kind and name of the dynamic symbols; weak ones may be missing and are left out of the undefined."""
-    done = subprocess.run(["nm", "-D", which, str(library)], capture_output=True, text=True, check=True)
-    rows = [line.split()[-2:] for line in done.stdout.splitlines()]
+    rows = [line.split()[-2:] for line in run("nm", "-D", which, str(library)).splitlines()]
     return [(kind, name) for kind, name in rows if which == "--defined-only" or kind == "U"]
 
 
 def _needed(library: Path) -> list[str]:
-    done = subprocess.run(["readelf", "-dW", str(library)], capture_output=True, text=True, check=True)
-    return re.findall(r"\(NEEDED\).*\[(.+)\]", done.stdout)
+    return re.findall(r"\(NEEDED\).*\[(.+)\]", run("readelf", "-dW", str(library)))

@@ -6,19 +6,21 @@ images know of it. torch's libraries for GPUs are made hollow by hollow.py.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.cluster.harness.commands import run
 from tests.cluster.images.cache import ROOT, kept, key
 from tests.cluster.images.hollow import hollow
 
 MOUNT = "/wheelhouse"
+TIMEOUT_S = 1800
 PIP_CONF = f"[global]\nno-index = true\nfind-links = {MOUNT}\n"
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
 TORCH = ROOT / "requirements" / "torch-cpu.txt"
@@ -78,10 +80,7 @@ def _requires(wheels: Path, project: str) -> list[str]:
 def _extras(*arguments: str) -> str:
     """What the Dockerfile's own stage would ask for."""
     program = ROOT / "requirements" / "extras.py"
-    done = subprocess.run(
-        [sys.executable, str(program), *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return done.stdout
+    return run(sys.executable, str(program), "--pyproject", str(ROOT / "pyproject.toml"), *arguments)
 
 
 def _fill(place: Path, wanted: str) -> None:
@@ -98,4 +97,5 @@ def download(wheels: Path, what: Sequence[str]) -> None:
     platforms += [f"--platform={name}_{machine}" for name in ("manylinux2014", "manylinux2010", "manylinux1", "linux")]
     target = ["--only-binary=:all:", "--python-version=3.11", "--implementation=cp", *platforms]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*command, "--dest", str(wheels), *target, *what], check=True)
+    # This machine's pip as it is set up: its settings may be in the environment.
+    run(*command, "--dest", str(wheels), *target, *what, timeout_s=TIMEOUT_S, env=os.environ)
