@@ -11,7 +11,7 @@ CLUSTER := $(BIN)/python tests/cluster/cluster.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-long check format manifests bench-training bench-store bench-search clean
-.PHONY: cluster cluster-down
+.PHONY: cluster cluster-down cluster-demo
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ cluster: $(STAMP) ## Start a real Kubernetes on this machine and print how to us
 
 cluster-down: $(STAMP) ## End it, and leave nothing behind
 	$(CLUSTER) down
+
+cluster-demo: $(STAMP) ## The main job on a cluster of its own: install, two Tasks, one graph on S3, proof and prediction
+	$(BIN)/python tests/cluster/demo.py
 
 manifests: $(STAMP) ## Regenerate what is written from code: CRDs, API reference, chart schema, metrics page, alerts, dashboards
 	$(BIN)/python -m evergraft.api.crd manifests/crds
