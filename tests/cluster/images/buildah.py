@@ -6,11 +6,13 @@ layer only; when the storage has grown past ``MOST_BYTES`` it is thrown away and
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.harness.commands import run
 from tests.cluster.harness.errors import CannotRunError
@@ -33,7 +35,7 @@ def storage() -> Iterator[None]:
     install(IMAGES)
     with locked("storage"):
         place = _place()
-        if place.exists() and _size(place) > MOST_BYTES:
+        if _size(place) > MOST_BYTES:
             shutil.rmtree(place)
         place.mkdir(exist_ok=True)
         yield
@@ -85,4 +87,7 @@ def _place() -> Path:
 
 
 def _size(place: Path) -> int:
-    return sum(path.lstat().st_size for path in place.rglob("*"))
+    """Bytes of all layers, as the storage's own index has them: to walk over its files takes half a minute."""
+    index = place / "root" / "overlay-layers" / "layers.json"
+    rows: list[dict[str, Any]] = json.loads(index.read_text()) if index.exists() else []
+    return sum(int(row.get("diff-size", 0)) for row in rows)
