@@ -30,8 +30,8 @@ class Applier:
 
     client: Client
     recorder: Recorder
-    changed: Callable[[Kind, Fields], None]
-    vanished: Callable[[str], None]
+    changed: Callable[[Kind, Fields], object]
+    vanished: Callable[[str], object]
 
     async def apply(self, kind: Kind, thing: Thing, plan: Plan) -> None:
         """Carry out the plan for `thing`.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from evergraft_operator import reading, stewards, waiting
 from evergraft_operator.cache import Cache, Entry
@@ -40,8 +41,8 @@ class Observer:
     client: Client
     notes: Notes
     settings: Settings
-    changed: Callable[[Kind, dict[str, object]], None]
-    vanished: Callable[[str], None]
+    changed: Callable[[Kind, dict[str, Any]], object]
+    vanished: Callable[[str], object]
     clock: Callable[[], float] = time.monotonic
     _workloads: list[Kind] = field(default_factory=lambda: list(WORKLOADS))
 

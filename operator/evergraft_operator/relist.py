@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from evergraft_operator.cache import Cache, version_of
 from evergraft_operator.client import Client, KubeError
@@ -34,8 +35,8 @@ class Relist:
     metrics: Metrics
     kinds: tuple[Kind, ...]
     namespaces: tuple[str, ...]
-    changed: Callable[[Kind, dict[str, object]], None]
-    vanished: Callable[[str], None]
+    changed: Callable[[Kind, dict[str, Any]], object]
+    vanished: Callable[[str], object]
     clock: Callable[[], float] = time.monotonic
     settle_s: float = SETTLE_S
     seen: dict[str, float] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import yaml
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.operator_process import Kubelet, Operator, eventually, jobs_of
 from tests.cluster.rest import MERGE, Rest
@@ -392,6 +393,32 @@ def test_a_forged_answer_from_another_namespace_is_not_believed(
         finally:
             path = "/apis/batch/v1/namespaces/default/jobs/forged"
             installed.must("DELETE", path, {"propagationPolicy": "Background"})
+
+
+def test_in_one_namespace_it_needs_no_right_beyond_it(api_cluster: Cluster, space: Space) -> None:
+    """The overlay for one namespace, moved to the test's: its account may read nothing of the cluster."""
+    rendered = list(yaml.safe_load_all(api_cluster.kubectl("kustomize", "manifests/overlays/namespaced")))
+    kept = [item for item in rendered if item["kind"] in ("ServiceAccount", "Role", "RoleBinding")]
+    assert not [
+        item for item in rendered if item["kind"].startswith("Cluster") and "operator" in item["metadata"]["name"]
+    ]
+    for item in kept:
+        item["metadata"]["namespace"] = space.name
+        for subject in item.get("subjects", []):
+            subject["namespace"] = space.name
+    api_cluster.kubectl("apply", "--server-side", "-f", "-", input=yaml.safe_dump_all(kept))
+    own = api_cluster.kubectl("-n", space.name, "create", "token", "evergraft-operator", "--duration", "1h").strip()
+    environment = {"EVERGRAFT_WATCH_NAMESPACES": space.name, "EVERGRAFT_NAMESPACE": space.name}
+    with Operator(api_cluster, own, environment) as operator:
+        space.graph()
+        space.task()
+        name = space.started()
+        space.kubelet.run(space.name, name)
+        space.commit(name)
+        space.phase("Succeeded")
+        assert [name for name in operator.figures() if 'code="403"' in name] == []
+        assert 'evergraft_watch_age_seconds{resource="namespaces"}' not in operator.figures()
+    assert "forbidden" not in operator.told.lower()
 
 
 def test_kopf_s_own_command_runs_it_too(space: Space, start: Callable[..., Operator]) -> None:

@@ -1,0 +1,358 @@
+"""One reconcile with its reads and writes: live looks before anything is made, own writes seen, refusals said."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tests.evergraft_operator.conftest import Api, connected, failure
+
+from evergraft_operator import controller as controller_module
+from evergraft_operator import labels
+from evergraft_operator.apply import Applier
+from evergraft_operator.cache import Cache
+from evergraft_operator.controller import Controller
+from evergraft_operator.kinds import ACCOUNT, EVENT, GRAPH, JOB, POD, TASK, Key, Kind
+from evergraft_operator.lease import NotLeadingError
+from evergraft_operator.metrics import Metrics
+from evergraft_operator.notes import Notes
+from evergraft_operator.observe import EVENTS_AGAIN_S, Observer
+from evergraft_operator.queue import Queue
+from evergraft_operator.recorder import Recorder
+from evergraft_operator.settings import Settings
+from evergraft_operator.testing.documents import graph_document, pod_document, report_message, task_document
+
+Fields = dict[str, Any]
+KEY = Key("Task", "vision", "cifar10")
+GRAPH_KEY = Key("ModuleGraph", "ml", "default")
+TASK_PATH = TASK.path("vision", "cifar10")
+JOBS = JOB.path("vision")
+
+
+@dataclass
+class Desk:
+    """A controller, and what it works with."""
+
+    api: Api
+    cache: Cache
+    notes: Notes
+    queue: Queue[Key]
+    controller: Controller
+    metrics: Metrics
+    leads: bool = True
+    now: float = 0.0
+
+    def known(self, kind: Kind, document: Fields) -> Fields:
+        """Place an object on the API server, seen."""
+        kept = self.placed(kind, document)
+        self.cache.see(kind.name, json.loads(json.dumps(kept)))
+        return kept
+
+    def placed(self, kind: Kind, document: Fields) -> Fields:
+        """Place an object on the API server, not yet seen."""
+        meta = document["metadata"]
+        return self.api.put(kind.path(meta["namespace"], meta["name"]), document)
+
+    def ready_to_start(self, **spec: Any) -> None:
+        """A Task whose graph is ready and of which HEAD has never heard."""
+        self.known(TASK, task_document(**spec))
+        self.known(GRAPH, graph_document())
+        self.api.put(ACCOUNT.path("vision", "default"), {})
+        about = {"tasks": [{"uid": "task-uid", "task": "vision/cifar10", "run": "i1-c1", "attempt": 0}]}
+        self.answered(about, {"format": 1, "heads": [{"run": None}]})
+
+    def answered(self, about: Fields, answer: Fields, *, namespace: str = "ml", graph: str = "graph-uid") -> None:
+        """A steward of the graph that was asked and has answered."""
+        tags = {labels.GRAPH_UID: graph, labels.DUTY: "heads", labels.COMPONENT: labels.STEWARD}
+        marks = {labels.QUESTION: json.dumps(about)}
+        meta = {"name": "s1", "namespace": namespace, "uid": f"s1-{namespace}", "labels": tags, "annotations": marks}
+        done = {"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": "2026-03-01T12:00:00Z"}]}
+        self.known(JOB, {"metadata": meta, "status": done})
+        pod = pod_document(f"p-{namespace}", job=f"s1-{namespace}", phase="Succeeded", message=json.dumps(answer))
+        pod["metadata"]["namespace"] = namespace
+        self.known(POD, pod)
+
+    def status(self) -> Fields:
+        found: Fields = self.api.objects[TASK_PATH].get("status", {})
+        return found
+
+    def conditions(self) -> dict[str, Fields]:
+        return {item["type"]: item for item in self.status()["conditions"]}
+
+    def jobs(self) -> list[str]:
+        return [path for path in self.api.objects if path.startswith(f"{JOBS}/")]
+
+
+def run(api: Api, what: Callable[[Desk], Awaitable[Any]]) -> Any:
+    async def scenario() -> Any:
+        metrics, cache, notes, queue = Metrics(), Cache(), Notes(), Queue[Key]()
+        async with connected(api, metrics) as client:
+
+            def changed(kind: Kind, document: Any) -> None:
+                cache.see(kind.name, document)
+
+            def guard() -> None:
+                if not desk.leads:
+                    raise NotLeadingError
+
+            writes = client.guarded(guard)
+            observer = Observer(cache, client, notes, Settings(), changed, cache.lose)
+            observer.clock = lambda: desk.now
+            applier = Applier(writes, Recorder(writes, "me"), changed, cache.lose)
+            controller = Controller(queue, observer, applier, notes, metrics, clock=lambda: desk.now)
+            desk = Desk(api, cache, notes, queue, controller, metrics)
+            return await what(desk)
+
+    return asyncio.run(scenario())
+
+
+def test_a_first_job_is_made_with_its_status_and_event_and_then_nothing_more(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        assert await desk.controller.attempt(KEY) == "changed"
+        (path,) = desk.jobs()
+        assert desk.status()["search"]["jobName"] == path.rpartition("/")[2]
+        assert [method for method, _ in api.writes()] == ["POST", "POST", "PATCH"]
+        assert [item["reason"] for at, item in api.objects.items() if at.startswith(EVENT.path("vision"))] == [
+            "SearchStarted"
+        ]
+        wrote = len(api.writes())
+        # What it wrote itself it has seen, without any watch.
+        assert await desk.controller.attempt(KEY) in ("changed", "unchanged")
+        assert await desk.controller.attempt(KEY) == "unchanged"
+        assert len([path for method, path in api.writes()[wrote:] if method == "POST"]) == 0
+        assert desk.metrics.searches_started._value.get() == 1
+        assert desk.queue.schedule.next_due() is not None
+
+    run(api, scenario)
+
+
+def test_a_job_that_another_leader_has_just_made_is_taken_over(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        await desk.controller.attempt(KEY)
+        made = api.objects[desk.jobs()[0]]
+        for uid in (made["metadata"]["uid"],):
+            desk.cache.lose(uid)
+        desk.cache._gone.clear()  # As if it had never been seen here.
+        api.objects[TASK_PATH].pop("status")
+        stale = api.put(TASK_PATH, api.objects[TASK_PATH])
+        desk.cache.see("Task", stale)
+        api.requests.clear()
+        assert await desk.controller.attempt(KEY) == "changed"
+        assert ("POST", JOBS) not in api.writes()
+        assert desk.status()["search"]["attempt"] == 1
+
+    run(api, scenario)
+
+
+@pytest.mark.parametrize("change", ["gone", "another", "suspended"])
+def test_a_task_is_read_live_before_its_job_is_made(change: str, api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        if change == "gone":
+            del api.objects[TASK_PATH]
+        elif change == "another":
+            desk.placed(TASK, task_document(uid="another"))
+        else:
+            desk.placed(TASK, task_document(suspend=True))
+        await desk.controller.attempt(KEY)
+        assert desk.jobs() == []
+
+    run(api, scenario)
+
+
+def test_a_missing_service_account_is_said(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start(workers={"serviceAccountName": "trainer"})
+        await desk.controller.attempt(KEY)
+        assert desk.jobs() == []
+        assert desk.conditions()["Accepted"]["reason"] == "ServiceAccountNotFound"
+        wrote = len(api.writes())
+        assert await desk.controller.attempt(KEY) == "unchanged"
+        assert len(api.writes()) == wrote
+        api.put(ACCOUNT.path("vision", "trainer"), {})
+        await desk.controller.attempt(KEY)
+        assert len(desk.jobs()) == 1
+
+    run(api, scenario)
+
+
+def test_a_refused_job_is_said_once_and_tried_again_later_or_when_the_task_changes(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        api.refuse = 'jobs "x" is forbidden: exceeded quota: q'
+        assert await desk.controller.attempt(KEY) == "changed"
+        assert "exceeded quota: q" in desk.status()["waiting"]
+        assert "search" not in desk.status()
+        tries = api.writes().count(("POST", JOBS))
+        assert await desk.controller.attempt(KEY) == "unchanged"
+        assert api.writes().count(("POST", JOBS)) == tries == 1
+        desk.now += 61
+        assert await desk.controller.attempt(KEY) == "unchanged"
+        assert api.writes().count(("POST", JOBS)) == 2
+        assert len([path for method, path in api.writes() if method == "PATCH"]) == 1
+        api.refuse = ""
+        changed = api.objects[TASK_PATH]
+        changed["metadata"]["generation"] = 2
+        desk.known(TASK, changed)
+        assert await desk.controller.attempt(KEY) == "changed"
+        assert len(desk.jobs()) == 1
+
+    run(api, scenario)
+
+
+def test_who_lost_the_lead_writes_nothing_and_fails_nothing(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        desk.leads = False
+        assert await desk.controller.attempt(KEY) == "unchanged"
+        assert api.writes() == []
+
+    run(api, scenario)
+
+
+def test_the_world_s_failures_and_our_own_are_told_apart(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        api.broken = [failure(503) for _ in range(3)]
+        assert await desk.controller.attempt(KEY) == "retry"
+        monkeypatch.setattr(controller_module, "reconcile", lambda *_: 1 / 0)
+        assert await desk.controller.attempt(KEY) == "error"
+
+    run(api, scenario)
+
+
+def test_what_fails_comes_back_to_the_queue_later_and_is_counted(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        api.broken = [failure(503) for _ in range(3)]
+        desk.queue.add(KEY)
+        worker = asyncio.create_task(desk.controller.work())
+        async with asyncio.timeout(10):
+            while not desk.jobs():
+                await asyncio.sleep(0.05)
+        desk.queue.close()
+        await worker
+        counted = [desk.metrics.reconcile.labels(outcome)._value.get() for outcome in ("retry", "error")]
+        assert counted == [1, 0]
+        assert desk.metrics.reconcile.labels("changed")._value.get() >= 1
+
+    run(api, scenario)
+
+
+@pytest.mark.parametrize(("namespace", "graph"), [("vision", "graph-uid"), ("ml", "other-graph")])
+def test_answers_of_strangers_are_not_believed(namespace: str, graph: str, api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.known(TASK, task_document())
+        desk.known(GRAPH, graph_document())
+        about = {"tasks": [{"uid": "task-uid", "task": "vision/cifar10", "run": "i1-c1", "attempt": 0}]}
+        told = {"run": "i1-c1", "outcome": "committed", "route": {"id": "ab" * 32}}
+        desk.answered(about, {"format": 1, "heads": [told]}, namespace=namespace, graph=graph)
+        await desk.controller.attempt(KEY)
+        assert "route" not in desk.status()
+        assert desk.notes.asks["task-uid"].question is not None
+
+    run(api, scenario)
+
+
+def test_a_question_wakes_the_graph_which_sends_one_steward(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.known(TASK, task_document())
+        desk.known(GRAPH, graph_document())
+        await desk.controller.attempt(KEY)
+        assert desk.queue.schedule._due.keys() >= {GRAPH_KEY}
+        assert await desk.controller.attempt(GRAPH_KEY) == "changed"
+        assert await desk.controller.attempt(GRAPH_KEY) == "unchanged"
+        (steward,) = [item for path, item in api.objects.items() if path.startswith(JOB.path("ml"))]
+        assert steward["metadata"]["labels"][labels.DUTY] == "heads"
+        desk.notes.forget("task-uid")
+        assert list(desk.notes.asked_of("ml/default")) == []
+
+    run(api, scenario)
+
+
+def test_a_worker_s_totals_reach_the_graph(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        await desk.controller.attempt(KEY)
+        job = api.objects[desk.jobs()[0]]
+        job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+        desk.known(JOB, job)
+        words = report_message("vision/cifar10", "i1-c1", graph={"version": 7, "tasks": 3})
+        desk.known(POD, pod_document("w", job=job["metadata"]["uid"], phase="Succeeded", message=words))
+        await desk.controller.attempt(KEY)
+        assert desk.status()["phase"] == "Succeeded"
+        await desk.controller.attempt(GRAPH_KEY)
+        assert api.objects[GRAPH.path("ml", "default")]["status"]["version"] == 7
+        assert desk.metrics.searches_finished.labels("committed")._value.get() == 1
+        await desk.controller.attempt(KEY)
+        assert desk.metrics.searches_finished.labels("committed")._value.get() == 1
+
+    run(api, scenario)
+
+
+def test_a_finalizer_leaves_everybody_else_s_and_a_race_is_tried_again(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        document = task_document(deletionPolicy="Delete")
+        document["metadata"]["finalizers"] = ["other/one"]
+        desk.known(TASK, document)
+        desk.known(GRAPH, graph_document())
+        await desk.controller.attempt(KEY)
+        assert api.objects[TASK_PATH]["metadata"]["finalizers"] == ["other/one", labels.FINALIZER]
+        changed = api.objects[TASK_PATH]
+        changed["spec"]["deletionPolicy"] = "Retain"
+        desk.known(TASK, changed)
+        api.broken = [failure(404), failure(409, "the object has been modified")]
+        assert await desk.controller.attempt(KEY) in ("retry", "unchanged")
+
+    run(api, scenario)
+
+
+def test_events_are_read_only_where_they_can_say_something_and_not_again_at_once(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        await desk.controller.attempt(KEY)
+        job = api.objects[desk.jobs()[0]]
+        uid = job["metadata"]["uid"]
+
+        def asked() -> list[str]:
+            return [
+                body["?"]["fieldSelector"]
+                for _, path, body in api.requests
+                if path.endswith("/events") and "involvedObject" in str(body["?"].get("fieldSelector"))
+            ]
+
+        job["metadata"]["creationTimestamp"] = "2026-03-01T12:00:00Z"
+        desk.known(JOB, job)
+        api.put(
+            EVENT.path("vision", "e"),
+            {"involvedObject": {"uid": uid}, "reason": "FailedCreate", "message": "pods exceeded quota: q"},
+        )
+        await desk.controller.attempt(KEY)
+        await desk.controller.attempt(KEY)
+        assert asked() == [f"involvedObject.uid={uid}"]
+        assert "exceeded quota" in desk.status()["waiting"]
+        desk.now += EVENTS_AGAIN_S
+        await desk.controller.attempt(KEY)
+        assert len(asked()) == 2
+        desk.known(POD, pod_document("w", job=uid, ready=True))
+        desk.now += 60
+        await desk.controller.attempt(KEY)
+        assert len(asked()) == 2
+        assert desk.notes.waits == {}
+
+    run(api, scenario)
+
+
+def test_what_is_not_there_needs_nothing(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        assert await desk.controller.attempt(KEY) == "unchanged"
+        assert await desk.controller.attempt(GRAPH_KEY) == "unchanged"
+        assert api.requests == []
+
+    run(api, scenario)

@@ -1,0 +1,93 @@
+"""How kopf is set up, what it registers, and what the process says of itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import subprocess
+import sys
+
+import kopf
+import pytest
+
+from evergraft.errors import SpecError
+from evergraft_operator import handlers, logs
+from evergraft_operator.settings import Address, read_settings
+
+
+def test_kopf_writes_nothing_and_watches_what_is_ours() -> None:
+    settings = kopf.OperatorSettings()
+    handlers.configure(settings)
+    assert (settings.posting.enabled, settings.peering.standalone, settings.scanning.disabled) == (False, True, True)
+    assert set(settings.watching.label_selectors.values()) == {"app.kubernetes.io/managed-by=evergraft"}
+    assert len(settings.watching.label_selectors) == 2
+    assert settings.queueing.idle_timeout < 0.1
+    assert len(list(settings.networking.error_backoffs)) < 20  # type: ignore[arg-type]
+    body = kopf.Body({"metadata": {"annotations": {"a": "b"}}, "spec": {"c": 1}})
+    patch = kopf.Patch()
+    settings.persistence.progress_storage.touch(body=body, patch=patch, value="x")
+    settings.persistence.diffbase_storage.store(body=body, patch=patch, essence=kopf.BodyEssence({}))
+    assert (dict(patch), settings.persistence.diffbase_storage.fetch(body=body)) == ({}, None)
+
+
+def test_importing_the_package_loads_no_kopf_but_kopf_s_command_loads_the_handlers() -> None:
+    def loaded(code: str) -> bool:
+        report = "; import sys; print('evergraft_operator.handlers' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True)
+        return done.stdout.strip() == "True"
+
+    assert not loaded("import evergraft_operator")
+    assert loaded("import kopf.cli, evergraft_operator")
+
+
+def test_a_wrong_setting_ends_the_process_with_a_sentence() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "evergraft_operator"],
+        env={"EVERGRAFT_METRICS": "8080"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 64
+    assert done.stderr.strip() == 'EVERGRAFT_METRICS: expected HOST:PORT or :PORT, such as ":8080", got "8080"'
+
+
+def test_addresses_and_levels_come_from_the_environment() -> None:
+    found = read_settings(
+        {
+            "EVERGRAFT_POD_NAME": "op-1",
+            "EVERGRAFT_METRICS": "127.0.0.1:1",
+            "EVERGRAFT_PROBES": "[::1]:2",
+            "EVERGRAFT_LOG_LEVEL": "Debug",
+        }
+    ).process
+    assert (found.name, found.metrics, found.probes) == ("op-1", Address("127.0.0.1", 1), Address("::1", 2))
+    assert found.log_level == "debug"
+    for name, value in (("EVERGRAFT_PROBES", "x:y"), ("EVERGRAFT_PROBES", ":70000"), ("EVERGRAFT_LOG_LEVEL", "loud")):
+        with pytest.raises(SpecError, match=name):
+            read_settings({name: value})
+
+
+def test_a_record_is_one_json_line_with_what_it_is_about() -> None:
+    line = io.StringIO()
+    handler = logging.StreamHandler(line)
+    handler.setFormatter(logs.JsonLines())
+    logger = logging.Logger("a.b")
+    logger.addHandler(handler)
+    with logs.about(task="vision/cifar10", search=None), logs.about(attempt=2):
+        try:
+            raise ValueError("two\nlines")
+        except ValueError:
+            logger.exception("it failed: %s", "x\ny")
+    logger.warning("after")
+    first, second = map(json.loads, line.getvalue().splitlines())
+    assert (first["level"], first["message"], first["task"], first["attempt"]) == (
+        "error",
+        "it failed: x\ny",
+        "vision/cifar10",
+        2,
+    )
+    assert "two\nlines" in first["error"]
+    assert "search" not in first
+    assert set(second) == {"time", "level", "logger", "message"}
