@@ -45,6 +45,7 @@ def watched(space: Space, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     except ProgramsMissingError as missing:
         pytest.skip(str(missing))
     with prometheus(found, tmp_path_factory.mktemp("prometheus"), rules=RULES, scrape_s=2.0) as server:
+        began = time.monotonic()
         follow(server, space)
         space.task("done", search=QUICK)
         space.task("wrong", dataset={"url": f"{space.data}.missing", **space.access})
@@ -58,7 +59,9 @@ def watched(space: Space, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             time.sleep(2)
         yield server
         if folder := os.environ.get("EVERGRAFT_PICTURES"):
-            pictures.main(server.url, 3.0, Path(folder), "three Tasks on a cluster of two nodes")
+            pictures.main(
+                server.url, (time.monotonic() - began) / 60, Path(folder), "three Tasks on a cluster of two nodes"
+            )
 
 
 def follow(server: Prometheus, space: Space) -> None:

@@ -223,7 +223,7 @@ OPERATOR = (
     Metric(
         "evergraft_watch_age_seconds",
         "gauge",
-        "Since the newest event, bookmark or list of a resource",
+        "Since a resource was last known to be in step: by an event, or by a list that found nothing missed",
         (_RESOURCE,),
         unit="seconds",
     ),

@@ -63,8 +63,8 @@ ALERTS = (
         "5m",
         "warning",
         "Nothing heard of {{ $labels.resource }} for {{ $value | humanizeDuration }}",
-        "Neither an event nor a bookmark nor the list that is taken every 5 minutes has arrived: the API server "
-        "refuses or does not answer.",
+        "No event arrived, and the list that is taken every 5 minutes failed or found what the watch had missed: the "
+        "watch is dead, or the API server refuses or does not answer.",
     ),
     Alert(
         "EvergraftQueueBacklog",
