@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -129,3 +130,22 @@ def test_no_limit_asks_nothing(store: MemoryStore) -> None:
     request = make_request("a/one")
     assert search(store, request, make).kind == "committed"
     assert Folder(store, request.search).stop() is None
+
+
+def test_a_candidate_that_ended_with_what_it_had_counts_as_stopped_early(store: MemoryStore) -> None:
+    """One long child: every slot has its result, and yet time decided."""
+
+    class Cut(ArithmeticTrainer):
+        def train(self, group: Sequence[Claimed]) -> Iterator[SlotResult]:
+            yield from (replace(result, samples=result.samples // 2) for result in super().train(group))
+
+    search(store, make_request("a/whole"), ArithmeticTrainer)
+    search(store, make_request("a/cut"), Cut)
+    told = {}
+    for task in ("a/whole", "a/cut"):
+        state = log.read_graph(store).task(task)
+        assert state is not None
+        facts = route_facts(store, task, state)
+        assert facts is not None
+        told[task] = facts["stoppedEarly"]
+    assert told == {"a/whole": False, "a/cut": True}

@@ -16,6 +16,7 @@ from evergraft.graph.route import Route, RouteSummary
 from evergraft.search import codec
 from evergraft.search.folder import Folder
 from evergraft.search.score import accounted_parameters, score
+from evergraft.search.starts import candidates
 from evergraft.search.values import CandidatePlan, Finish, SlotRef, View
 from evergraft.store import blobs
 
@@ -81,7 +82,7 @@ def with_route(view: View, *, winner: SlotRef, search: str, finish: Finish, answ
             "reason": plan.reason or finish.reason,
             "considered": considered(view),
             **probed(view),
-            **({"stoppedEarly": True} if view.stop else {}),
+            **({"stoppedEarly": True} if stopped_early(view) else {}),
         },
     )
     return {
@@ -115,6 +116,14 @@ def considered(view: View, *, most: int = 8) -> list[dict[str, Any]]:
         }
         for route in ranked[:most]
     ]
+
+
+def stopped_early(view: View) -> bool:
+    """Whether time ended the search: slots were given up, or a candidate took what it had by then as its result."""
+    cut = any(
+        result.usable and result.samples < plan.samples for _, plan, result in candidates(view) if plan.kind == "train"
+    )
+    return view.stop is not None or cut
 
 
 def probed(view: View) -> dict[str, Any]:
