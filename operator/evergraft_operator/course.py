@@ -6,11 +6,12 @@ live Job at a time; what a person must mend stays stalled until they say so by `
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from evergraft.names import RunKey
-from evergraft_operator import accounting, admission, failures, labels, stalls, waiting
+from evergraft_operator import accounting, admission, failures, labels, reading, stalls, waiting
 from evergraft_operator.admission import Admission
 from evergraft_operator.jobs import GRACE_S, RESERVE, Attempt
 from evergraft_operator.observed import Job, Observed, Pod
@@ -178,9 +179,8 @@ def _begin(scene: Scene, course: Course) -> Course:
     retry = _retry_s(scene)
     if retry > 0:
         told = scene.job.failure if scene.job is not None and scene.job.failure else "the Job before ended"
-        return replace(
-            course, wait=Wait(f"{round(retry)} s before the next attempt ({told})", "BackOff"), retry_s=retry
-        )
+        due = reading.written(scene.now + datetime.timedelta(seconds=retry))  # The same words until then.
+        return replace(course, wait=Wait(f"the next attempt at {due} ({told})", "BackOff"), retry_s=retry)
     if scene.observed.refused:
         return replace(course, wait=waiting.for_refusal(scene.observed.refused), retry_s=REFUSED_RETRY_S)
     return _started(scene, course, attempt + 1)

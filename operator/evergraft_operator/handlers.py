@@ -19,7 +19,7 @@ from evergraft_operator.settings import read_settings
 from evergraft_operator.stateless import NO_FINALIZER, NoDiffs, NoProgress
 
 
-@kopf.on.startup()
+@kopf.on.startup(errors=kopf.ErrorsMode.PERMANENT)
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
     """Set kopf up, and start everything that is ours."""
     configure(settings)
@@ -30,7 +30,7 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     await memo.process.start()
 
 
-@kopf.on.cleanup()
+@kopf.on.cleanup(errors=kopf.ErrorsMode.PERMANENT)
 async def stop(memo: kopf.Memo, **_: Any) -> None:
     """Finish what is at work and give the Lease back."""
     if "process" in memo:

@@ -169,9 +169,10 @@ class Process:
             await self.relist.look()
         except KubeError as error:
             logger.warning("not everything could be listed: %s", error)
-        for kind in (GRAPH, TASK):
-            for entry in self.cache.each(kind.name):
-                self.enqueue(routing.key_of(entry))
+        finally:
+            for kind in (GRAPH, TASK):
+                for entry in self.cache.each(kind.name):
+                    self.enqueue(routing.key_of(entry))
 
     async def _show(self) -> None:
         """Tell the gauges about Tasks and graphs every 15 seconds, off the event loop."""
