@@ -103,6 +103,18 @@ def test_the_bucket_takes_objects_from_the_tests(cluster: Cluster) -> None:
     files.rm_file(f"{server.url}/harness")
 
 
+def test_the_buckets_of_two_clusters_are_two(cluster: Cluster, api_cluster: Cluster) -> None:
+    """Their gateways once met over a socket in /tmp, and the second served the first's bucket."""
+    for each in (cluster, api_cluster):
+        server = each.s3
+        files = s3fs.S3FileSystem(key=server.key, secret=server.secret, endpoint_url=server.endpoint)
+        assert not files.exists(f"{server.url}/whose")
+        files.pipe_file(f"{server.url}/whose", each.layout.name.encode())
+    assert files.cat_file(f"{server.url}/whose") == api_cluster.layout.name.encode()
+    files = s3fs.S3FileSystem(key=server.key, secret=server.secret, endpoint_url=cluster.s3.endpoint)
+    assert files.cat_file(f"{server.url}/whose") == cluster.layout.name.encode()
+
+
 def test_limits_of_memory_hold(cluster: Cluster) -> None:
     greedy = "x=x; while true; do x=$x$x; done"
     limits = {"limits": {"memory": "20Mi"}}

@@ -25,8 +25,6 @@ SETUP = """set -e
 echo {name} > /proc/sys/kernel/hostname
 mount --make-rshared /
 mount -t tmpfs tmpfs /run
-# Programs of two clusters find each other by sockets here otherwise (SeaweedFS).
-mount -t tmpfs tmpfs /tmp
 ip link set lo up
 {more}
 echo ready

@@ -7,6 +7,7 @@ those of the store's own tests. Called by `Cluster.s3`.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,16 @@ from evergraft.testing import servers
 
 PORT = 8333
 START_TIMEOUT_S = 60.0
+ALONE = """set -e
+touch /run/weed
+mkdir -p /run/s3
+mount --bind {program} /run/weed
+mount --bind {folder} /run/s3
+mount -t tmpfs tmpfs /tmp
+exec /run/weed "$@"
+"""
+"""Its parts, and those of another cluster, find each other by sockets in /tmp, so it gets one of its own; what it
+needs may lie there too, and is put elsewhere first."""
 
 
 def start_s3(layout: Layout, control: Box) -> servers.ObjectServer:
@@ -38,7 +49,9 @@ def start_s3(layout: Layout, control: Box) -> servers.ObjectServer:
     folder = layout.folder / "s3"
     (folder / "data").mkdir(parents=True, exist_ok=True)
     (folder / "s3.json").write_text(json.dumps({"identities": servers.s3_identities()}))
-    control.spawn("weed", [str(_program()), *_flags(layout, folder)], log=layout.logs / "weed.log")
+    script = ALONE.format(program=shlex.quote(str(_program())), folder=shlex.quote(str(folder)))
+    command = ["unshare", "--mount", "sh", "-c", script, "weed", *_flags(layout)]
+    control.spawn("weed", command, log=layout.logs / "weed.log")
     _wait(layout, control, endpoint)
     return server
 
@@ -63,10 +76,10 @@ def _program() -> Path:
     return program
 
 
-def _flags(layout: Layout, folder: Path) -> list[str]:
+def _flags(layout: Layout) -> list[str]:
     address = layout.control_address
     return [
-        "server", f"-ip={address}", f"-ip.bind={address}", f"-dir={folder / 'data'}", "-filer", "-s3",
-        f"-s3.port={PORT}", f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        "server", f"-ip={address}", f"-ip.bind={address}", "-dir=/run/s3/data", "-filer", "-s3",
+        f"-s3.port={PORT}", "-s3.config=/run/s3/s3.json", "-s3.port.iceberg=0", "-s3.port.lance=0",
         "-master.volumeSizeLimitMB=64", "-volume.max=100", "-volume.preStopSeconds=0",
     ]  # fmt: skip
