@@ -23,7 +23,7 @@ from evergraft_operator.kinds import TASK, Key
 from evergraft_operator.notes import Notes
 from evergraft_operator.observed import Thing
 from evergraft_operator.pods import STATUS_PORT
-from evergraft_operator.reading import Moment
+from evergraft_operator.reading import Moment, seconds_between
 from evergraft_operator.report import Heard, Progress
 from evergraft_operator.routing import key_of
 from evergraft_operator.status import Previous
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 EVERY_S = 15.0
 TIMEOUT_S = 2.0
 AT_ONCE = 32
+STEADY_S = 60.0
+"""How often a status tells of a candidate that only trains on."""
 _AT_WORK = ("Starting", "Training", "Committing")
 
 
@@ -107,12 +109,17 @@ class Listener:
     def hear(self, task: Entry, job: str, told: Progress, now: Moment) -> bool:
         """Note what was heard; whether it is new."""
         about, before = self.notes.heard.get(task.uid, ("", None))
-        if before is not None and about == job and before.progress == told:
+        if before is not None and about == job and before.progress == told and not _trains_on(before, told, now):
             return False
         known = status.read(Thing.read(task.document()).status)
         at = _known_since(known, told) if before is None else None
         self.notes.heard[task.uid] = (job, Heard(told, at or now))
         return True
+
+
+def _trains_on(before: Heard, told: Progress, now: Moment) -> bool:
+    """Whether the same words are news after all: a candidate got on, and the last sign of it is a while ago."""
+    return told.samples != before.progress.samples and seconds_between(before.at, now) >= STEADY_S
 
 
 def _known_since(known: Previous, told: Progress) -> Moment | None:

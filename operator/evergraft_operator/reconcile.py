@@ -192,6 +192,8 @@ def _stage(observed: Observed, path: Course) -> tuple[str, str]:
         return "Pending", "waiting to start"
     if wait is not None and wait.reason in ("QuotaWait", "Unschedulable"):
         return "Queued", "waiting for room"
+    if any(pod.exit_code == 0 for pod in path.pods):
+        return "Committing", f"a worker saw run {job.run} closed"
     if not any(pod.ready for pod in path.pods):
         return "Starting", "workers are starting"
     heard = observed.heard

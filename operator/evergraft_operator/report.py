@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from evergraft import canonical
@@ -69,7 +69,10 @@ class WorkerReport:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a running worker says of its search. Generations count from 1; candidates are those of the whole search."""
+    """What a running worker says of its search. Generations count from 1; candidates are those of the whole search.
+
+    `samples` of its candidate are trained: a sign of life between results, which makes no other words of the same.
+    """
 
     run: str | None = None
     event: str = ""
@@ -79,6 +82,7 @@ class Progress:
     candidates: int | None = None
     best_score: float | None = None
     base: int | None = None
+    samples: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,7 @@ def progress(message: Any) -> Progress | None:
         candidates=reading.whole(value.get("candidates"), high=10**9),
         best_score=reading.number(value.get("bestScore"), high=1.0),
         base=reading.whole(value.get("baseVersion")),
+        samples=reading.whole(value.get("samples")),
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -239,6 +240,17 @@ def test_after_a_restart_words_that_the_status_holds_are_as_old_as_it_says() -> 
     assert listener.notes.heard["task-uid"][1].at == at(60)
     listener.hear(entry, "j1", Progress(run="i1-c1", generation=3), at(600))
     assert listener.notes.heard["task-uid"][1].at == at(600)
+
+
+def test_a_long_candidate_gives_a_sign_of_life_once_a_minute() -> None:
+    listener = scene("p1")
+    entry = listener.cache.get("task-uid")
+    assert entry is not None
+    seconds = range(0, 200, 15)
+    news = [s for s in seconds if listener.hear(entry, "j1", replace(HEARD, samples=s * 100), at(s))]
+    assert news == [0, 60, 120, 180]
+    stuck = [s for s in seconds if listener.hear(entry, "j1", replace(HEARD, samples=18_000), at(200 + s))]
+    assert stuck == []
 
 
 def test_a_session_carries_nothing_from_one_pod_to_another() -> None:

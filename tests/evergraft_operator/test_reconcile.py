@@ -356,6 +356,13 @@ def test_progress_is_heard_and_the_same_words_write_nothing() -> None:
     assert committing.status["phase"] == "Committing"
 
 
+def test_between_a_worker_s_good_end_and_its_job_s_the_search_commits() -> None:
+    """The pod is no longer ready, the Job not yet complete: nothing is starting."""
+    plan = reconcile(seen(open_status(), jobs=(JOB,), pods=(pod(phase="Succeeded"),)), at(60))
+    assert plan.status is not None
+    assert plan.status["phase"] == "Committing"
+
+
 def test_after_waits_for_the_others() -> None:
     spec = {"after": ["vision/svhn", "vision/mnist"]}
     waits = reconcile(seen(spec=spec, heads=heads(OPEN), after={"vision/svhn": True, "vision/mnist": None}), at(0))
