@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.charts.conftest import CHART, Render, one, values_file
 
@@ -47,8 +48,10 @@ def test_its_objects_are_valid(
 
 def test_its_data_can_be_read(script: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "data.npz").write_bytes(script.samples())
-    listing = npz.read(open_source(str(tmp_path / "data.npz")))
-    assert listing is not None
+    assert npz.read(open_source(str(tmp_path / "data.npz"))) is not None
+    arrays = np.load(tmp_path / "data.npz")
+    pictures = [picture.tobytes() for name in arrays.files if name.endswith("_images") for picture in arrays[name]]
+    assert len(set(pictures)) == len(pictures) == 6 * script.PER_CLASS, "a copy in two splits would be refused"
 
 
 def test_what_the_server_says_is_told(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
