@@ -100,7 +100,7 @@ def test_a_higher_iteration_evolves_it_again_and_ready_stays_true(space: Space) 
 
 
 def test_suspended_it_holds_and_resumed_it_goes_on_where_it_was(space: Space) -> None:
-    space.task("held", search=LONG, timeouts={"search": "45s"})
+    space.task("held", search=LONG, timeouts={"search": "30s"})
     space.wait_training("held")
     space.patch("held", {"suspend": True})
     space.wait_phase("held", "Suspended")
@@ -115,7 +115,7 @@ def test_suspended_it_holds_and_resumed_it_goes_on_where_it_was(space: Space) ->
 
 def test_workers_are_scaled_by_the_scale_subresource(space: Space) -> None:
     space.task(
-        "wide", search={**LONG, "strategy": "mu2net", "samples": 400_000, "validations": 10}, timeouts={"search": "60s"}
+        "wide", search={**LONG, "strategy": "mu2net", "samples": 400_000, "validations": 10}, timeouts={"search": "30s"}
     )
     space.wait_training("wide")
     space.kubectl("scale", "tasks.evergraft.dev/wide", "--replicas=2")

@@ -116,7 +116,7 @@ def test_a_store_that_cannot_be_reached_is_the_graphs_trouble_and_tried_again(sp
 
 
 def test_an_image_changed_in_mid_search_is_for_the_next_search(scene: Scene, space: Space) -> None:
-    space.task("steady", search=LONG, timeouts={"search": "90s"})
+    space.task("steady", search=LONG, timeouts={"search": "30s"})
     space.wait_training("steady")
     scene.install(EVERGRAFT_IMAGE_CPU="evergraft/trainer:from-an-upgrade")
     try:
