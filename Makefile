@@ -10,7 +10,7 @@ DEMO   := demo
 CLUSTER := $(BIN)/python tests/cluster/cluster.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long check format manifests bench-training bench-store bench-search clean
+.PHONY: help demo test test-fast test-long check format manifests bench-training bench-store bench-search bench-operator clean
 .PHONY: cluster cluster-down cluster-demo
 
 help: ## List the commands
@@ -80,6 +80,9 @@ $(BENCH): $(STAMP)
 bench-search: $(BENCH) ## Measure what orchestrating a search costs, beside Optuna
 	$(BIN)/python tests/bench/search/slots.py
 	$(BIN)/python tests/bench/search/stream.py
+
+bench-operator: $(STAMP) ## Measure the operator on a real API server: 1,000 Tasks at once, a restart with 10,000 (root, Go)
+	$(BIN)/python -m tests.bench.operator.measure
 
 clean: ## Remove the virtual environment and the demo
 	rm -rf $(VENV) $(DEMO)
