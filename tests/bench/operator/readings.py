@@ -37,8 +37,13 @@ def writes(series: Series) -> Counter[tuple[str, str]]:
     return Counter({key: count for key, count in asked if key[0] in WRITES and key[1] != "leases"})
 
 
+def converged(series: Series, keys: int) -> bool:
+    """Whether that many reconciles are done and nothing waits for one."""
+    return series["evergraft_queue_depth"] == 0 and total(series, "evergraft_reconcile_total") >= keys
+
+
 def quantile(series: Series, name: str, share: float) -> float:
-    """A quantile of a histogram, on a straight line within its bucket; the bucket's upper end is infinite for the last."""
+    """A quantile of a histogram, on a straight line within its bucket; infinite if it is in the last."""
     buckets = []
     for key, value in series.items():
         if key.startswith(f"{name}_bucket{{"):

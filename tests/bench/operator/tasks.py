@@ -79,7 +79,7 @@ def settled(made: Object, graph_made: Object) -> Object:
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     for heads in ((head,), (head,), ()):  # The steward's Job is gone in the end.
         plan = reconcile(Observed(Thing.read(made), Settings(), graph=owner, heads=heads), now)
-        assert not (plan.create or plan.delete or plan.scale or plan.question), plan
+        assert (plan.create, plan.delete, plan.scale, plan.question) == ((), (), (), None), plan
         if plan.status is not None:
             made = {**made, "status": plan.status}
     assert plan.status is None, plan
