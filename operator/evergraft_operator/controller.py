@@ -137,6 +137,7 @@ class Controller:
         observed = self.observer.graph(key)
         if observed is None:
             return False
+        observed = await self.observer.with_graph_waits(observed, _now())
         plan = reconcile_graph(observed, _now())
         if plan.create or plan.delete:
             known = {(job.namespace, job.name) for job in observed.jobs}

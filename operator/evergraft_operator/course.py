@@ -31,6 +31,7 @@ REFUSED_RETRY_S = 60.0
 """How long a Job that the API server refused is not tried again."""
 STOPPING_S = 60
 """How long past its grace a Job may take to be gone before the next attempt no longer waits for it."""
+READING_HEAD = "HEAD of the graph to be read; if this lasts, the ModuleGraph says why"
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _begin(scene: Scene, course: Course) -> Course:
         return replace(course, wait=Wait("the final report", "Reporting"), retry_s=REPORT_S - age)
     if (scene.search is None or scene.current) and not scene.known.asked:
         question = _question(scene, scene.search)
-        return replace(course, question=question, wait=Wait("HEAD of the graph to be read", "ReadingHead"))
+        return replace(course, question=question, wait=Wait(READING_HEAD, "ReadingHead"))
     missing = (
         [task for task in scene.wanted.task.spec.after if not scene.observed.after.get(task)] if scene.wanted else []
     )

@@ -11,7 +11,7 @@ import datetime
 from collections.abc import Iterable, Iterator
 
 from evergraft.api.modulegraph import Maintenance, ModuleGraph, Store
-from evergraft_operator import admission, conditions, cron, reading, stewards
+from evergraft_operator import admission, conditions, cron, reading, stewards, waiting
 from evergraft_operator.conditions import Condition
 from evergraft_operator.events import Event
 from evergraft_operator.graphstatus import GraphObserved, GraphStatus, answers, fields_of, learn, read_status
@@ -24,6 +24,9 @@ __all__ = ["GraphObserved", "reconcile_graph", "store_key"]
 
 RETRY_S = 300.0
 """How long a steward that failed stays for its log before the next one takes its name."""
+HELD_AFTER_S = 30.0
+"""How long a steward may take to start before its graph tells of it."""
+LOOK_S = 15.0
 _INTERVALS = {"Daily": 1, "Weekly": 7, "Monthly": 30}
 
 
@@ -38,13 +41,15 @@ def reconcile_graph(observed: GraphObserved, now: Moment) -> Plan:
     status = learn(read_status(thing.status), observed)
     errand = None if spec is None or refusal is not None else _errand(spec, status, observed, now)
     act = _send(observed, spec, errand, now) if spec is not None else Plan()
-    wanted = list(_conditions(observed, status, refusal, before, errand))
+    held = _held_up(observed, now)
+    wanted = list(_conditions(observed, status, refusal, before, errand, held))
     fields = fields_of(
         status, conditions.settle(before, wanted, generation=thing.generation, now=now), thing.generation
     )
     changed = fields != dict(thing.status)
     due = _next_due(spec, status, thing, now) if spec is not None and refusal is None else None
-    waits = [time for time in (act.requeue_s, due) if time is not None]
+    look = _next_look(observed, now)
+    waits = [time for time in (act.requeue_s, due, look) if time is not None]
     return Plan(
         create=act.create,
         delete=act.delete,
@@ -153,6 +158,7 @@ def _conditions(
     refusal: tuple[str, str] | None,
     before: dict[str, Condition],
     errand: Errand | None,
+    held: str | None,
 ) -> Iterator[Condition]:
     trouble = refusal or _bad_schedule(observed.graph) or _failed(observed, errand)
     if refusal is not None:
@@ -161,7 +167,9 @@ def _conditions(
         yield Condition("Ready", "False", "Initializing", "the store is being probed and the graph started or adopted")
     else:
         yield Condition("Ready", "True", "Initialized", "Tasks can grow the graph")
-    if refusal is None and status.graph is None and trouble is None:
+    if held is not None and refusal is None:
+        yield Condition("Reconciling", "True", "StewardWaiting", held)
+    elif refusal is None and status.graph is None and trouble is None:
         yield Condition("Reconciling", "True", "Initializing", "a steward prepares the store")
     else:
         yield Condition("Reconciling", "False", "Settled", "nothing is being prepared")
@@ -170,6 +178,23 @@ def _conditions(
     else:
         yield Condition("Stalled", "False", "NotStalled", "nothing needs a person")
     yield _verification(observed, before)
+
+
+def _held_up(observed: GraphObserved, now: Moment) -> str | None:
+    """Why the steward at work does not start, None if it has not been waiting long."""
+    job = next((job for job in observed.jobs if job.live), None)
+    if job is None or seconds_between(job.created, now) < HELD_AFTER_S:
+        return None
+    wait = waiting.for_pods(job, [pod for pod in observed.pods if pod.owner == job.uid], observed.events, now)
+    return None if wait is None else f"steward {job.name} does not start, and Tasks wait for it: {wait.sentence}"
+
+
+def _next_look(observed: GraphObserved, now: Moment) -> float | None:
+    """When to look again whether a steward has started, None if all have."""
+    job = next((job for job in observed.jobs if job.live), None)
+    if job is None or any(pod.owner == job.uid and pod.ready for pod in observed.pods):
+        return None
+    return max(HELD_AFTER_S - seconds_between(job.created, now), LOOK_S)
 
 
 def _bad_schedule(graph: Thing) -> tuple[str, str] | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from evergraft_operator import reading, report, stewards
-from evergraft_operator.observed import Job, Pod, Thing
+from evergraft_operator.observed import Job, KubeEvent, Pod, Thing
 from evergraft_operator.plan import Fields
 from evergraft_operator.reading import Moment
 from evergraft_operator.report import Totals
@@ -26,7 +26,7 @@ class GraphObserved:
     """Everything one reconcile of a ModuleGraph decides by.
 
     `rivals` are all other ModuleGraphs; `questions` and `removals` stand in the newest plans of its Tasks; `totals`
-    are what workers' final reports say of it.
+    are what workers' final reports say of it; `events` are read only while a steward does not start.
     """
 
     graph: Thing
@@ -37,6 +37,7 @@ class GraphObserved:
     questions: tuple[Question, ...] = ()
     removals: tuple[Removal, ...] = ()
     totals: tuple[Totals, ...] = ()
+    events: tuple[KubeEvent, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,14 @@ class Observer:
             self.notes.waits[uid] = known
         return replace(observed, events=known.events, workload=known.workload)
 
+    async def with_graph_waits(self, observed: GraphObserved, now: Moment) -> GraphObserved:
+        """With the Events that can say why a steward does not start; nothing is read if none waits."""
+        job = next((job for job in observed.jobs if job.live), None)
+        if job is None:
+            return observed
+        about = tuple(_worth_reading(job, tuple(pod for pod in observed.pods if pod.owner == job.uid), now))
+        return replace(observed, events=tuple([e for item in about for e in await self._events(job.namespace, item)]))
+
     async def with_account(self, observed: Observed, plan: Plan) -> Observed:
         """With whether the ServiceAccount of the Job that is to be created exists."""
         accounts = [

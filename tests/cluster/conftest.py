@@ -1,7 +1,7 @@
 """Clusters for the tests of this folder: one with two nodes, and one that is an API server alone.
 
-Each is started when a test first asks for it, and ends with the tests, also when these are killed. All of them run
-in one process, as a second cluster would only take the first one's processors. Where this machine cannot run a
+Each is started when a test first asks for it, and ends with the tests, also when these are killed. The tests run in
+two groups beside each other, each on a cluster of its own: most of what they do is wait. Where this machine cannot run a
 cluster they are skipped with the reason, or fail where EVERGRAFT_REQUIRE_CLUSTER=1 says that they must run.
 """
 
@@ -22,6 +22,8 @@ from tests.cluster.scene import Scene
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT_S = 300
+SEARCHES = ("test_life.py", "test_losses.py", "test_waiting.py")
+"""Files of the first group: what happens to searches, nodes that die included."""
 NOT_RUN = "cluster tests were not run: "
 """How a skip's reason begins; tests/conftest.py looks for it."""
 
@@ -34,7 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             seconds = own.args[0] if own is not None and own.args else TIMEOUT_S
             item.add_marker(pytest.mark.timeout(seconds, func_only=True), append=False)
             item.add_marker(pytest.mark.cluster)
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+            group = "searches" if item.path.name in SEARCHES else "cluster"
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @contextmanager

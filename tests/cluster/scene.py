@@ -329,7 +329,8 @@ class Space:
 
     def tasks(self) -> set[str]:
         """The tasks that have a route at HEAD."""
-        return {str(row["task"]) for row in self.evergraft("graph", "show", self.store_url)["tasks"]}
+        rows = self.evergraft("graph", "show", self.store_url)["tasks"]
+        return {str(row["task"]) for row in rows if row["route"] is not None}
 
     def evergraft(self, *argv: str) -> Any:
         """What `evergraft … --json` says on the bucket, run in this process's environment."""

@@ -50,9 +50,8 @@ def test_a_task_is_committed_and_the_next_builds_on_it(space: Space) -> None:
     space.assert_nothing_runs()
 
 
-def test_the_status_says_how_much_was_spent(space: Space) -> None:
+def test_the_status_says_what_was_added_and_stays_small(space: Space) -> None:
     status = space.wait_phase("digits", "Succeeded", 180)
-    assert status["acceleratorSeconds"]["useful"] >= 1
     assert status["route"]["parametersAdded"] > 0
     assert len(json.dumps(status)) < 8192
 
@@ -109,6 +108,7 @@ def test_suspended_it_holds_and_resumed_it_goes_on_where_it_was(space: Space) ->
     status = space.wait_phase("held", "Succeeded", 180)
     assert status["search"]["attempt"] == 2
     assert status["route"]["stoppedEarly"] is True
+    assert status["acceleratorSeconds"]["useful"] >= 5
     assert {"Suspended", "Resumed", "Committed"} <= set(space.events("held"))
     space.assert_nothing_runs()
 

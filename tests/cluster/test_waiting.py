@@ -36,9 +36,19 @@ def test_an_image_name_that_is_none_stalls_at_once(space: Space) -> None:
 
 
 def test_quota_is_waited_for_in_words_and_lifted_it_runs(space: Space) -> None:
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
-    space.cluster.apply(quota, namespace=space.name)
-    space.task("poor")
+    """The quota is for one priority class, so that the graph's stewards go on."""
+    poor = "evergraft-poor"
+    scopes = {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": [poor]}]}
+    space.cluster.apply(
+        {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": poor}, "value": 1},
+        {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "none", "namespace": space.name},
+            "spec": {"hard": {"pods": "0"}, "scopeSelector": scopes},
+        },
+    )
+    space.task("poor", workers={"podTemplate": {"priorityClassName": poor}})
     space.wait_for("poor", lambda found: "exceeded quota" in found.get("waiting", ""), what="waiting for quota")
     assert space.conditions("poor")["Scheduled"] == "False/QuotaWait"
     assert space.conditions("poor")["Stalled"] == "False/NotStalled"

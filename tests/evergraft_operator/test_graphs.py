@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from evergraft.names import RunKey
-from evergraft_operator import access, admission, cron, labels, stewards
+from evergraft_operator import access, admission, cron, labels, reading, stewards
 from evergraft_operator.conditions import Condition, read
 from evergraft_operator.graphs import GraphObserved, reconcile_graph
-from evergraft_operator.observed import Job, Pod, Thing
+from evergraft_operator.observed import Job, KubeEvent, Pod, Thing
 from evergraft_operator.plan import Plan
 from evergraft_operator.report import Totals
 from evergraft_operator.settings import Settings
@@ -281,3 +281,24 @@ def test_stewards_meet_pod_security_too() -> None:
     assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
     assert job["metadata"]["ownerReferences"][0]["kind"] == "ModuleGraph"
     assert job["metadata"]["namespace"] == "ml"
+
+
+def test_a_steward_that_does_not_start_is_told_of_and_no_longer_once_it_runs() -> None:
+    document = graph_document(ready=False)
+    (made,) = reconcile_graph(seen(document), at(0)).create
+    meta = {**made["metadata"], "uid": "s1", "creationTimestamp": reading.written(at(0))}
+    job = Job.read({**made, "metadata": meta})
+    early = reconcile_graph(seen(document, jobs=(job,)), at(10))
+    assert conditions(early)["Reconciling"].reason == "Initializing"
+    assert early.requeue_s == 20.0
+    event = KubeEvent(about="s1", reason="FailedCreate", message="exceeded quota: none", first=at(20), last=at(20))
+    late = reconcile_graph(seen(document, jobs=(job,), events=(event,)), at(31))
+    told = conditions(late)["Reconciling"]
+    assert (told.status, told.reason) == ("True", "StewardWaiting")
+    assert "exceeded quota" in told.message
+    assert job.name in told.message
+    again = reconcile_graph(seen(with_status(late, document), jobs=(job,), events=(event,)), at(60))
+    assert not again.writes
+    pod = Pod.read(pod_document("s", job="s1", ready=True))
+    runs = reconcile_graph(seen(with_status(late, document), jobs=(job,), pods=(pod,)), at(70))
+    assert conditions(runs)["Reconciling"].reason == "Initializing"

@@ -11,6 +11,7 @@ import pytest
 from evergraft.names import RunKey
 from evergraft_operator import labels
 from evergraft_operator.conditions import Condition, read
+from evergraft_operator.course import READING_HEAD
 from evergraft_operator.observed import HeadFact, Job, KubeEvent, Observed, Pod, RemovalFact, Thing, Workload
 from evergraft_operator.plan import Plan
 from evergraft_operator.reconcile import reconcile
@@ -85,7 +86,7 @@ def test_a_new_task_asks_head_before_anything() -> None:
     assert plan.question is not None
     assert (plan.question.task, plan.question.run, plan.question.attempt) == (TASK, RUN, 0)
     assert plan.status is not None
-    assert plan.status["waiting"] == "HEAD of the graph to be read"
+    assert plan.status["waiting"] == READING_HEAD
 
 
 def test_it_starts_once_head_is_open() -> None:
