@@ -1,8 +1,8 @@
 """Clusters for the tests of this folder: one with two nodes, and one that is an API server alone.
 
 Each is started when a test first asks for it, and ends with the tests, also when these are killed. The tests run in
-two groups beside each other, each on a cluster of its own: most of what they do is wait. Where this machine cannot run a
-cluster they are skipped with the reason, or fail where EVERGRAFT_REQUIRE_CLUSTER=1 says that they must run.
+two groups beside each other, each on a cluster of its own: most of what they do is wait. Where this machine cannot
+run a cluster they are skipped with the reason, or fail where EVERGRAFT_REQUIRE_CLUSTER=1 says that they must run.
 """
 
 from __future__ import annotations
