@@ -17,10 +17,12 @@ import pytest
 import yaml
 from tests.docs.blocks import MARKS, PAGES, REPOSITORY, Block, Desk, blocks
 
+from evergraft.api.load import load_documents
 from evergraft_trainer.testing.datasets import DatasetMaker
 
 ALL = [block for page in PAGES for block in blocks(page)]
 OFFLINE = sorted({block.page for block in ALL if block.runs(cluster=False)})
+OURS = [block for block in ALL if block.language == "yaml" and "apiVersion: evergraft.dev/" in block.text]
 SHELL = [block for block in ALL if block.language == "sh" and "[--" not in block.text]
 """Without those that show usage, with options in brackets."""
 TINY = "{backbone: vit, config: {imageSize: 8, patchSize: 4, width: 12, depth: 1, heads: 3}, seed: 0}"
@@ -107,6 +109,18 @@ def test_marks_are_known(block: Block) -> None:
 @pytest.mark.parametrize("block", [block for block in ALL if block.language == "yaml"], ids=lambda block: block.place)
 def test_yaml_is_yaml(block: Block) -> None:
     assert list(yaml.safe_load_all(block.text))
+
+
+@pytest.mark.parametrize("block", OURS, ids=lambda block: block.place)
+def test_documents_are_accepted(block: Block, tmp_path: Path) -> None:
+    """By the types that the command line, the operator and the CRDs share."""
+    (tmp_path / "documents.yaml").write_text(block.text)
+    assert load_documents([tmp_path / "documents.yaml"])
+
+
+def test_the_examples_for_git_are_accepted() -> None:
+    kinds = sorted(document.value.kind for document in load_documents([REPOSITORY / "docs/gitops/tasks"]))
+    assert kinds == ["ModuleGraph", "Task"]
 
 
 @pytest.mark.parametrize("block", SHELL, ids=lambda block: block.place)
