@@ -21,6 +21,8 @@ FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 300.0
 REST_S = 0.2
 """How long a key rests that changed while it was worked on: what comes in bursts is seen together."""
+SPARE_ROWS = 1000
+"""How many outdated rows may lie in the heap before it is made anew."""
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Schedule(Generic[K]):
             return
         self._due[key] = due
         if key not in self._running:
-            heapq.heappush(self._heap, (due, next(self._number), key))
+            self._push(key)
 
     def take(self, now: float) -> tuple[K, float] | None:
         """The key that is due the longest and since when; it is being worked on until `done`. None if none is due."""
@@ -59,7 +61,7 @@ class Schedule(Generic[K]):
         self._running.discard(key)
         if key in self._due:
             self._due[key] = max(self._due[key], now + self.rest_s)
-            heapq.heappush(self._heap, (self._due[key], next(self._number), key))
+            self._push(key)
 
     def failed(self, key: K, now: float) -> float:
         """Try `key` again later, each time twice as late; the seconds until then."""
@@ -83,15 +85,23 @@ class Schedule(Generic[K]):
         return sum(due <= now for due in self._due.values())
 
     def clear(self) -> None:
-        """Forget every key that waits."""
+        """Forget every key, those too whose work was cut off: `done` is not called for them."""
         self._due.clear()
         self._heap.clear()
         self._failures.clear()
+        self._running.clear()
 
     @property
     def running(self) -> int:
         """How many keys are being worked on."""
         return len(self._running)
+
+    def _push(self, key: K) -> None:
+        heapq.heappush(self._heap, (self._due[key], next(self._number), key))
+        if len(self._heap) > 2 * len(self._due) + SPARE_ROWS:
+            # A key that is due in a week and changes every minute would leave a row each time.
+            self._heap = [(due, next(self._number), key) for key, due in self._due.items() if key not in self._running]
+            heapq.heapify(self._heap)
 
     def _drop_stale(self) -> None:
         """Drop what was made due earlier since, or waits for its work to end."""
@@ -153,7 +163,7 @@ class Queue(Generic[K]):
         return self.schedule.depth(self._clock())
 
     def clear(self) -> None:
-        """Forget every key that waits."""
+        """Forget every key, once nobody works on any."""
         self.schedule.clear()
 
     def close(self) -> None:

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evergraft_operator.queue import FIRST_BACKOFF_S, MAX_BACKOFF_S, REST_S, Queue, QueueClosedError, Schedule
+from evergraft_operator.queue import (
+    FIRST_BACKOFF_S,
+    MAX_BACKOFF_S,
+    REST_S,
+    SPARE_ROWS,
+    Queue,
+    QueueClosedError,
+    Schedule,
+)
 
 
 def test_a_key_that_is_added_often_is_given_out_once() -> None:
@@ -146,3 +154,25 @@ def test_a_queue_that_is_cleared_gives_nothing_out() -> None:
                 await queue.take()
 
     asyncio.run(scenario())
+
+
+def test_a_key_whose_work_was_cut_off_is_given_out_again_after_a_clear() -> None:
+    """As when the lead is lost while a reconcile is under way, and taken back."""
+    schedule: Schedule[str] = Schedule()
+    schedule.add("a", 0)
+    assert schedule.take(0) == ("a", 0)
+    schedule.clear()
+    schedule.add("a", 1)
+    assert schedule.take(1) == ("a", 1)
+
+
+def test_a_key_due_far_off_that_changes_all_the_time_takes_no_room() -> None:
+    schedule: Schedule[str] = Schedule()
+    schedule.add("other", 5e8)
+    for now in range(3 * SPARE_ROWS):
+        schedule.add("a", now + 604_800)
+        schedule.add("a", now)
+        assert schedule.take(now) == ("a", now)
+        schedule.done("a", now)
+    assert len(schedule._heap) <= SPARE_ROWS + 10
+    assert (schedule.next_due(), schedule.depth(5e8)) == (5e8, 1)
