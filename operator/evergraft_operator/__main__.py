@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 
 from evergraft.errors import EvergraftError
@@ -26,6 +27,7 @@ def main() -> int:
 async def run(settings: Settings) -> None:
     """Run the operator until it is told to stop."""
     import kopf
+    from kopf._core.engines.peering import Identity  # kopf exports no way to name ourselves
 
     from evergraft_operator import handlers
 
@@ -35,6 +37,8 @@ async def run(settings: Settings) -> None:
         namespaces=list(settings.namespaces),
         standalone=True,
         memo=kopf.Memo(settings=settings),
+        # kopf's own guess asks for the account's name, and a number that the platform has chosen has none.
+        identity=Identity(settings.process.name or socket.gethostname()),
     )
 
 

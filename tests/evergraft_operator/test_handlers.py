@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
+import socket
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ import kopf
 import pytest
 
 from evergraft.errors import SpecError
+from evergraft_operator import __main__ as main_module
 from evergraft_operator import handlers, logs
 from evergraft_operator.settings import Address, read_settings
 
@@ -91,3 +94,19 @@ def test_a_record_is_one_json_line_with_what_it_is_about() -> None:
     assert "two\nlines" in first["error"]
     assert "search" not in first
     assert set(second) == {"time", "level", "logger", "message"}
+
+
+@pytest.mark.parametrize("pod", ["op-1", ""])
+def test_it_runs_as_a_number_without_an_account(pod: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, object] = {}
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 65532")
+
+    async def operator(**given: object) -> None:
+        told.update(given)
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    monkeypatch.setattr("kopf.operator", operator)
+    asyncio.run(main_module.run(read_settings({"EVERGRAFT_POD_NAME": pod})))
+    assert told["identity"] == (pod or socket.gethostname())
