@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,7 @@ class Recorder:
         self._identity = identity
         self._clock = clock
         self._today = today
-        self._told: dict[tuple[str, str, str], float] = {}
+        self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
 
     async def record(self, kind: Kind, thing: Thing, event: Event) -> None:
         """Write one Event, unless it was written in the last ten minutes. Raises NotLeadingError only."""
@@ -106,6 +107,7 @@ class Recorder:
         }
 
     def _remember(self, key: tuple[str, str, str], now: float) -> None:
-        if len(self._told) >= MAX_REMEMBERED:
-            self._told = {item: time for item, time in self._told.items() if now - time < QUIET_S}
         self._told[key] = now
+        self._told.move_to_end(key)
+        while len(self._told) > MAX_REMEMBERED:
+            self._told.popitem(last=False)  # One forgotten too early is found by its name.

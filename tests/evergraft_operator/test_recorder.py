@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from tests.evergraft_operator.conftest import Api, connected, failure
 
+from evergraft_operator import recorder as recorder_module
 from evergraft_operator.events import Event
 from evergraft_operator.kinds import EVENT, TASK
 from evergraft_operator.lease import NotLeadingError
@@ -114,3 +115,15 @@ def test_who_does_not_lead_records_nothing(api: Api) -> None:
 
     asyncio.run(scenario())
     assert EVENT.path("vision") not in [path for _, path in api.writes()]
+
+
+def test_what_is_remembered_has_a_bound_and_the_oldest_goes_first(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder_module, "MAX_REMEMBERED", 3)
+
+    async def scenario(make: Callable[[], Recorder]) -> None:
+        recorder = make()
+        for number in (1, 2, 3, 4, 5):
+            await recorder.record(TASK, THING, Event("Committed", f"run i{number}-c1"))
+        assert [message for _, _, message in recorder._told] == ["run i3-c1", "run i4-c1", "run i5-c1"]
+
+    record(api, Time(), scenario)
