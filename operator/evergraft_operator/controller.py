@@ -6,6 +6,7 @@ is decided a second time, by what the API server says at that moment. Started by
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import logging
 import time
@@ -55,6 +56,7 @@ class Controller:
             outcome = await self.attempt(key)
             self.metrics.reconcile.labels(outcome).inc()
             self.queue.done(key, failed=outcome in ("retry", "error"))
+            await asyncio.sleep(0)  # A thousand keys without a request must not hold up probes and Lease.
 
     async def attempt(self, key: Key) -> str:
         """Reconcile one key: changed, unchanged, retry or error. Never raises."""

@@ -64,11 +64,11 @@ class Relist:
             self.note(kind)
 
     async def look(self) -> None:
-        """Compare everything with the cache. Raises KubeError."""
-        for kind in self.kinds:
-            missed = [await self._compare(kind, namespace) for namespace in self._places(kind)]
-            if sum(missed) == 0:
-                self.note(kind)
+        """Compare everything with the cache, all kinds at the same time. Raises KubeError when all others are done."""
+        done = await asyncio.gather(*map(self._look_at, self.kinds), return_exceptions=True)
+        for error in done:
+            if error is not None:
+                raise error
 
     def note(self, kind: Kind) -> None:
         """Note that a kind is in step with the API server now."""
@@ -78,6 +78,11 @@ class Relist:
         """Set the age of each kind's view."""
         for plural, at in self.seen.items():
             self.metrics.watch_age_seconds.labels(plural).set(self.clock() - at)
+
+    async def _look_at(self, kind: Kind) -> None:
+        missed = await asyncio.gather(*(self._compare(kind, namespace) for namespace in self._places(kind)))
+        if sum(missed) == 0:
+            self.note(kind)
 
     async def _compare(self, kind: Kind, namespace: str) -> int:
         """List one place; how many objects the watch had missed."""

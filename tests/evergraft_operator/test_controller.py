@@ -131,6 +131,22 @@ def test_a_first_job_is_made_with_its_status_and_event_and_then_nothing_more(api
     run(api, scenario)
 
 
+def test_keys_that_need_no_request_leave_others_their_turn(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        for number in range(50):
+            desk.queue.add(Key("Task", "vision", f"t{number}"))
+        worker = asyncio.create_task(desk.controller.work())
+        depths = []
+        while desk.queue.depth():
+            await asyncio.sleep(0)
+            depths.append(desk.queue.depth())
+        assert len(depths) >= 50, depths
+        desk.queue.close()
+        await worker
+
+    run(api, scenario)
+
+
 def test_a_job_that_another_leader_has_just_made_is_taken_over(api: Api) -> None:
     async def scenario(desk: Desk) -> None:
         desk.ready_to_start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -10,7 +11,8 @@ from tests.evergraft_operator.conftest import Api, connected
 
 from evergraft_operator import client as client_module
 from evergraft_operator.cache import Cache
-from evergraft_operator.kinds import JOB, NAMESPACE, OURS, TASK
+from evergraft_operator.client import KubeError
+from evergraft_operator.kinds import ACCOUNT, JOB, NAMESPACE, OURS, TASK
 from evergraft_operator.metrics import Metrics
 from evergraft_operator.relist import Relist
 from evergraft_operator.testing.documents import task_document
@@ -73,6 +75,24 @@ def test_what_vanished_unseen_is_pruned_and_counted(api: Api) -> None:
         assert metrics.cache_pruned._value.get() == 1
         await relist.look()
         assert metrics.cache_pruned._value.get() == 1
+
+    run(api, scenario)
+
+
+def test_kinds_settle_at_the_same_time_and_one_that_fails_spoils_no_other(api: Api) -> None:
+    place(api, "stays")
+    place(api, "goes")
+
+    async def scenario(relist: Relist, cache: Cache, _: Metrics) -> None:
+        await relist.fill()
+        del api.objects[TASK.path("vision", "goes")]
+        relist.kinds = (ACCOUNT, TASK, JOB)  # The first is refused.
+        relist.settle_s = 0.5
+        begun = time.monotonic()
+        with pytest.raises(KubeError):
+            await relist.look()
+        assert time.monotonic() - begun < 0.99
+        assert [entry.name for entry in cache.each("Task")] == ["stays"]
 
     run(api, scenario)
 
