@@ -1,21 +1,30 @@
 """Reconcile a ModuleGraph: `reconcile_graph(observed, now) -> Plan`. Pure, like its sibling for Tasks.
 
 All a graph needs of its store is done by stewards, one at a time: start or adopt it, read HEAD for Tasks that ask,
-remove routes, collect garbage and verify on schedule. The store itself is never deleted. Called for every
-ModuleGraph key of the operator's queue.
+remove routes, collect garbage and verify on schedule. Those two may take hours, so the others do not wait for them.
+The store itself is never deleted. Called for every ModuleGraph key of the operator's queue.
 """
 
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from evergraft.api.modulegraph import Maintenance, ModuleGraph, Store
 from evergraft_operator import admission, conditions, cron, reading, stewards, waiting
 from evergraft_operator.conditions import Condition
 from evergraft_operator.events import Event
-from evergraft_operator.graphstatus import GraphObserved, GraphStatus, answers, fields_of, learn, read_status
-from evergraft_operator.observed import Job, Pod, Thing
+from evergraft_operator.graphstatus import (
+    GraphObserved,
+    GraphStatus,
+    answers,
+    fields_of,
+    found_damage,
+    learn,
+    read_status,
+)
+from evergraft_operator.observed import Thing
 from evergraft_operator.plan import Deletion, Fields, Plan
 from evergraft_operator.reading import Moment, seconds_between
 from evergraft_operator.stewards import Errand, Question
@@ -27,6 +36,8 @@ RETRY_S = 300.0
 HELD_AFTER_S = 30.0
 """How long a steward may take to start before its graph tells of it."""
 LOOK_S = 15.0
+LONG = ("collect", "verify")
+"""Duties beside which another steward may be at work."""
 _INTERVALS = {"Daily": 1, "Weekly": 7, "Monthly": 30}
 
 
@@ -39,10 +50,10 @@ def reconcile_graph(observed: GraphObserved, now: Moment) -> Plan:
     refusal = ("InvalidSpec", wrong) if spec is None else _taken(thing, spec, observed.rivals)
     before = conditions.read(thing.status)
     status = learn(read_status(thing.status), observed)
-    errand = None if spec is None or refusal is not None else _errand(spec, status, observed, now)
-    act = _send(observed, spec, errand, now) if spec is not None else Plan()
+    errands = () if spec is None or refusal is not None else tuple(_errands(spec, status, observed, now))
+    act = _send(observed, spec, errands, now) if spec is not None else Plan()
     held = _held_up(observed, now)
-    wanted = list(_conditions(observed, status, refusal, before, errand, held))
+    wanted = list(_conditions(observed, status, refusal, before, errands, held))
     fields = fields_of(
         status, conditions.settle(before, wanted, generation=thing.generation, now=now), thing.generation
     )
@@ -79,32 +90,36 @@ def _taken(thing: Thing, spec: ModuleGraph, rivals: Iterable[Thing]) -> tuple[st
     return None
 
 
-def _errand(spec: ModuleGraph, status: GraphStatus, observed: GraphObserved, now: Moment) -> Errand | None:
-    """What the next steward is to do, None if there is nothing."""
+def _errands(spec: ModuleGraph, status: GraphStatus, observed: GraphObserved, now: Moment) -> Iterator[Errand]:
+    """What stewards are to do, the most urgent first."""
     if status.graph is None:
-        return stewards.init_errand(spec)
+        yield stewards.init_errand(spec)
+        return
     removed = {fact.uid for job in observed.jobs if (fact := stewards.removal_fact(job, observed.pods)) and fact.done}
-    if removals := sorted((item for item in observed.removals if item.uid not in removed), key=lambda item: item.uid):
-        return stewards.remove_errand(removals[0])
+    for removal in sorted((item for item in observed.removals if item.uid not in removed), key=lambda item: item.uid):
+        yield stewards.remove_errand(removal)
     if questions := _open_questions(observed):
-        return stewards.heads_errand(questions)
+        yield stewards.heads_errand(questions)
     maintenance = spec.spec.maintenance or Maintenance()
     start = observed.graph.created or now
     due = _collection_due(maintenance, status.collected or start)
     if due is not None and due <= now:
-        return stewards.collect_errand(spec, due=reading.written(due))
+        yield stewards.collect_errand(spec, due=reading.written(due))
     due = _verification_due(maintenance, status.verified or start)
     if due is not None and due <= now:
-        return stewards.verify_errand(due=reading.written(due))
-    return None
+        yield stewards.verify_errand(due=reading.written(due))
 
 
 def _open_questions(observed: GraphObserved) -> list[Question]:
-    """The questions that no steward has answered yet, in a lasting order."""
+    """The questions that no steward has answered yet, in a lasting order; last those that one had no answer to.
+
+    An answer may not have fit beside others, or a task's commits cannot be read: such must not hold up the rest.
+    """
     facts = [fact for job in observed.jobs for fact in stewards.head_facts(job, observed.pods)]
     answered = {(fact.uid, fact.run, fact.attempt) for fact in facts}
+    tried = Counter(uid for job in observed.jobs if job.complete for uid in stewards.asked_about(job))
     unanswered = (item for item in observed.questions if (item.uid, item.run, item.attempt) not in answered)
-    return sorted(unanswered, key=lambda item: (item.uid, str(item.run), item.attempt))
+    return sorted(unanswered, key=lambda item: (tried[item.uid], item.uid, str(item.run), item.attempt))
 
 
 def _collection_due(maintenance: Maintenance, last: Moment) -> Moment | None:
@@ -137,19 +152,23 @@ def maintenance_due(spec: ModuleGraph, status: GraphStatus, *, created: Moment) 
     return {duty: time for duty, time in times.items() if time is not None}
 
 
-def _send(observed: GraphObserved, spec: ModuleGraph, errand: Errand | None, now: Moment) -> Plan:
-    """Create the errand's Job, unless a steward is at work or one of that name has only just failed."""
-    if errand is None:
-        return Plan()
-    if any(not job.finished or job.deleting is not None for job in observed.jobs):
-        return Plan()
-    name = stewards.job_name(observed.graph, errand)
-    spent = next((job for job in observed.jobs if job.name == name), None)
-    if spent is None:
-        job = stewards.steward_job(observed.graph, spec, errand, settings=observed.settings)
-        return Plan(create=(job,))
-    left = RETRY_S - seconds_between(spent.ended or spent.created, now)
-    return Plan(requeue_s=left) if left > 0 else Plan(delete=(Deletion.of(spent),))
+def _send(observed: GraphObserved, spec: ModuleGraph, errands: Iterable[Errand], now: Moment) -> Plan:
+    """Create the Job of the first errand in whose way no steward is; one that has only just failed lets others by."""
+    rests: list[float] = []
+    at_work = [job.duty for job in observed.jobs if not job.finished or job.deleting is not None]
+    for errand in errands:
+        if any(errand.duty in LONG or duty not in LONG for duty in at_work):
+            continue
+        name = stewards.job_name(observed.graph, errand)
+        spent = next((job for job in observed.jobs if job.name == name), None)
+        if spent is None:
+            job = stewards.steward_job(observed.graph, spec, errand, settings=observed.settings)
+            return Plan(create=(job,))
+        left = RETRY_S - seconds_between(spent.ended or spent.created, now)
+        if left <= 0:
+            return Plan(delete=(Deletion.of(spent),))
+        rests.append(left)
+    return Plan(requeue_s=min(rests, default=None))
 
 
 def _conditions(
@@ -157,10 +176,10 @@ def _conditions(
     status: GraphStatus,
     refusal: tuple[str, str] | None,
     before: dict[str, Condition],
-    errand: Errand | None,
+    errands: tuple[Errand, ...],
     held: str | None,
 ) -> Iterator[Condition]:
-    trouble = refusal or _bad_schedule(observed.graph) or _failed(observed, errand)
+    trouble = refusal or _bad_schedule(observed.graph) or _failed(observed, errands)
     if refusal is not None:
         yield Condition("Ready", "False", *refusal)
     elif status.graph is None:
@@ -206,14 +225,13 @@ def _bad_schedule(graph: Thing) -> tuple[str, str] | None:
     return None if due else ("InvalidSchedule", "spec.maintenance.schedule: no day ever meets it")
 
 
-def _failed(observed: GraphObserved, errand: Errand | None) -> tuple[str, str] | None:
+def _failed(observed: GraphObserved, errands: Iterable[Errand]) -> tuple[str, str] | None:
     """The steward that failed at what is to be done now; it is tried again."""
-    if errand is None or errand.duty not in ("init", "heads", "remove", "collect"):
-        return None
-    name = stewards.job_name(observed.graph, errand)
-    for job, found in answers(observed):
-        if job.name == name and not found.ok:
-            return f"{errand.duty.capitalize()}Failed", f"{found.reason or 'no report'}; tried again every 5 minutes"
+    failed = {job.name: found.reason or "no report" for job, found in answers(observed) if not found.ok}
+    for errand in errands if failed else ():
+        reason = failed.get(stewards.job_name(observed.graph, errand))
+        if reason is not None:
+            return f"{errand.duty.capitalize()}Failed", f"{reason}; tried again every 5 minutes"
     return None
 
 
@@ -222,14 +240,9 @@ def _verification(observed: GraphObserved, before: dict[str, Condition]) -> Cond
     for job, found in reversed(list(answers(observed))):
         if job.duty == "verify" and found.ok:
             return Condition("Verified", "True", "Verified", found.reason or "everything holds")
-        if job.duty == "verify" and job.failure == "PodFailurePolicy" and _found_damage(job, observed.pods):
+        if job.duty == "verify" and found_damage(job, observed.pods):
             return Condition("Verified", "False", "Damaged", found.reason or "see the steward's log")
     return before.get("Verified") or Condition("Verified", "Unknown", "NotVerified", "not verified yet")
-
-
-def _found_damage(job: Job, pods: Iterable[Pod]) -> bool:
-    """Whether it ended with 65: something stored is not what it should be."""
-    return "exit code 65" in job.message or any(pod.owner == job.uid and pod.exit_code == 65 for pod in pods)
 
 
 def _events(before: dict[str, Condition], fields: Fields) -> Iterator[Event]:

@@ -6,7 +6,7 @@ Called by ``graphs``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from evergraft_operator import reading, report, stewards
@@ -75,7 +75,7 @@ def learn(status: GraphStatus, observed: GraphObserved) -> GraphStatus:
     graph, totals, verified, collected = status.graph, status.totals, status.verified, status.collected
     for job, found in answers(observed):
         over = job.ended or job.created
-        checked = job.duty == "verify" and (found.ok or job.failure == "PodFailurePolicy")
+        checked = job.duty == "verify" and (found.ok or found_damage(job, observed.pods))
         fresh = (checked and _later(over, verified)) or (job.duty == "collect" and found.ok and _later(over, collected))
         if found.ok:
             graph = graph or (found.graph if job.duty == "init" else None)
@@ -88,6 +88,13 @@ def learn(status: GraphStatus, observed: GraphObserved) -> GraphStatus:
         if totals is not None and told.version - totals.version <= MAX_LEAP:
             totals = _newer(totals, told, trusted=False)
     return GraphStatus(graph=graph, totals=totals, verified=verified, collected=collected)
+
+
+def found_damage(job: Job, pods: Iterable[Pod]) -> bool:
+    """Whether a steward ended with 65: something stored is wrong. One that ended with 64 or 75 looked at nothing."""
+    if job.failure != "PodFailurePolicy":
+        return False
+    return "exit code 65" in job.message or any(pod.owner == job.uid and pod.exit_code == 65 for pod in pods)
 
 
 def _later(time: Moment | None, than: Moment | None) -> bool:

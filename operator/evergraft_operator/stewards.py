@@ -217,6 +217,12 @@ def head_facts(job: Job, pods_seen: Iterable[Pod]) -> tuple[HeadFact, ...]:
     return tuple(facts)
 
 
+def asked_about(job: Job) -> tuple[str, ...]:
+    """The uids of the Tasks that a `heads` steward was asked about."""
+    asked = reading.objects(job.question, "tasks", at_most=BATCH) if job.duty == "heads" else ()
+    return tuple(reading.text(item.get("uid"), 64) for item in asked)
+
+
 def removal_fact(job: Job, pods_seen: Iterable[Pod]) -> RemovalFact | None:
     """How a `remove` steward fared, None while it works or for another duty."""
     found = answer(job, pods_seen)

@@ -104,7 +104,52 @@ def test_heads_are_read_twenty_at_a_time() -> None:
     assert [(fact.uid, fact.state.outcome) for fact in found] == [("uid-00", "committed"), ("uid-01", None)]
     rest = reconcile_graph(seen(questions=questions(25), **facts), at(60))
     left = json.loads(rest.create[0]["metadata"]["annotations"][labels.QUESTION])["tasks"]
-    assert [item["uid"] for item in left][:3] == ["uid-02", "uid-03", "uid-04"]
+    assert [item["uid"] for item in left][:7] == [*(f"uid-{n}" for n in range(20, 25)), "uid-02", "uid-03"]
+
+
+def test_what_had_no_answer_is_asked_again_and_holds_up_nobody() -> None:
+    many = questions(45)
+    first = reconcile_graph(seen(questions=many), at(0))
+    mute = done(first, message={"heads": [None] * 20})
+    second = reconcile_graph(seen(questions=many, **mute), at(60))
+    asked = [item["uid"] for item in json.loads(second.create[0]["metadata"]["annotations"][labels.QUESTION])["tasks"]]
+    assert asked == [f"uid-{number}" for number in range(20, 40)]
+    alone = reconcile_graph(seen(questions=many[:20], **mute), at(60))
+    assert (alone.create, alone.delete, alone.requeue_s) == ((), (), 290.0)
+    assert len(reconcile_graph(seen(questions=many[:20], **mute), at(351)).delete) == 1
+
+
+def test_a_removal_that_others_are_in_the_way_of_holds_up_nobody() -> None:
+    removals = (Removal("uid-a", "vision/parent"), Removal("uid-b", "vision/child"))
+    first = reconcile_graph(seen(removals=removals), at(0))
+    failed = done(first, code=64, message={"reason": "others build on it"})
+    second = reconcile_graph(seen(removals=removals, questions=questions(1), **failed), at(60))
+    assert json.loads(second.create[0]["metadata"]["annotations"][labels.QUESTION])["task"]["uid"] == "uid-b"
+    assert conditions(second)["Stalled"].reason == "RemoveFailed"
+    assert duty(reconcile_graph(seen(removals=removals[:1], questions=questions(1), **failed), at(60))) == "heads"
+
+
+@pytest.mark.parametrize("long", ["collect", "verify"])
+def test_tasks_do_not_wait_for_maintenance_and_maintenance_waits_for_all(long: str) -> None:
+    working = Job(name="x", namespace="ml", uid="s0", duty=long)
+    assert duty(reconcile_graph(seen(jobs=(working,), questions=questions(1)), at(0))) == "heads"
+    document = maintained(schedule="0 3 * * *", verify="Daily")
+    assert reconcile_graph(seen(document, jobs=(working,)), at(2 * DAY)).create == ()
+    reads = replace(working, duty="heads")
+    assert reconcile_graph(seen(document, jobs=(reads,), questions=questions(1)), at(2 * DAY)).create == ()
+
+
+@pytest.mark.parametrize("code", [64, 75])
+def test_a_verification_that_could_not_be_carried_out_is_tried_again(code: int) -> None:
+    document = maintained(verify="Daily")
+    due = reconcile_graph(seen(document), at(DAY))
+    facts = done(due, code=code, ended=DAY + 9, message={"reason": "key AWS_ACCESS_KEY_ID of the Secret is missing"})
+    told = reconcile_graph(seen(with_status(due, document), **facts), at(DAY + 20))
+    assert (conditions(told)["Verified"].status, conditions(told)["Stalled"].reason) == ("Unknown", "VerifyFailed")
+    assert told.status is not None
+    assert "lastVerifyTime" not in told.status
+    assert len(reconcile_graph(seen(with_status(told, document), **facts), at(DAY + 400)).delete) == 1
+    assert duty(reconcile_graph(seen(with_status(told, document)), at(DAY + 401))) == "verify"
 
 
 def test_the_same_question_is_the_same_job() -> None:
