@@ -20,8 +20,16 @@ from evergraft_operator.recorder import Recorder
 Fields = dict[str, Any]
 
 
+INVALID = (400, 413, 422)
+"""Answers that say that a Job is no Job: nobody but who wrote the spec can mend that."""
+
+
 class JobRefusedError(Exception):
-    """The API server would not have a Job; the message is its own."""
+    """The API server would not have a Job; the message is its own. `invalid`: nor will it ever have this one."""
+
+    def __init__(self, message: str, *, invalid: bool = False) -> None:
+        super().__init__(message)
+        self.invalid = invalid
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,8 @@ class Applier:
             self.changed(JOB, await self.client.get(JOB, namespace, name))
             return
         except RefusedError as error:
-            raise JobRefusedError(str(error).partition(f"{error.status}: ")[2] or str(error)) from error
+            told = str(error).partition(f"{error.status}: ")[2] or str(error)
+            raise JobRefusedError(told, invalid=error.status in INVALID) from error
         self.changed(JOB, made)
 
     async def _finalize(self, kind: Kind, thing: Thing, change: str) -> None:

@@ -114,11 +114,14 @@ class Controller:
             await self.applier.apply(TASK, observed.task, plan)
         except JobRefusedError as error:
             logger.warning("the Job is refused: %s", error)
-            self.notes.refused[observed.task.uid] = Refused(str(error), self.clock(), observed.task.generation)
-            observed = replace(observed, refused=str(error) or "no reason given")
+            self.notes.refused[observed.task.uid] = self._refusal(error, observed.task)
+            observed = replace(observed, refused=str(error) or "no reason given", invalid=error.invalid)
             plan = replace(reconcile(observed, _now()), create=(), delete=())
             await self.applier.apply(TASK, observed.task, plan)
         return observed, plan
+
+    def _refusal(self, error: JobRefusedError, thing: Thing) -> Refused:
+        return Refused(str(error) or "no reason given", self.clock(), thing.generation, error.invalid)
 
     def _note(self, observed: Observed, plan: Plan) -> None:
         """Keep what the Task asks of its graph and what its workers say of it; wake the graph if that is new."""

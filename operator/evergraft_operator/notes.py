@@ -25,11 +25,15 @@ class Ask:
 
 @dataclass(frozen=True)
 class Refused:
-    """That the API server would not have a Task's Job: why, when (monotonic seconds), and of which spec."""
+    """That the API server would not have a Job of a Task or graph: why, when (monotonic seconds), of which spec.
+
+    `invalid`: it will not have this Job later either.
+    """
 
     message: str
     at: float
     generation: int
+    invalid: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Waits:
 
 @dataclass
 class Notes:
-    """All by the uid of the Task."""
+    """All by the uid of the Task; `refused` by that of a ModuleGraph too."""
 
     asks: dict[str, Ask] = field(default_factory=dict)
     heard: dict[str, tuple[str, Heard]] = field(default_factory=dict)
@@ -55,7 +59,7 @@ class Notes:
     waits: dict[str, Waits] = field(default_factory=dict)
 
     def forget(self, uid: str) -> None:
-        """The Task is gone."""
+        """The Task or graph is gone."""
         for part in (self.asks, self.heard, self.totals, self.refused, self.waits):
             part.pop(uid, None)
 

@@ -69,7 +69,7 @@ class Observer:
             heard=self._heard(entry.uid, jobs),
             heads=heads,
             removal=removal,
-            refused=self._refused(entry.uid, task.generation),
+            **self._refused(entry.uid, task.generation),
         )
 
     def graph(self, key: Key) -> GraphObserved | None:
@@ -204,11 +204,11 @@ class Observer:
         about, heard = self.notes.heard.get(uid, ("", None))
         return heard if any(job.uid == about for job in jobs) else None
 
-    def _refused(self, uid: str, generation: int) -> str:
+    def _refused(self, uid: str, generation: int) -> dict[str, Any]:
         known = self.notes.refused.get(uid)
         if known is None or known.generation != generation or self.clock() - known.at >= REFUSED_RETRY_S:
-            return ""
-        return known.message
+            return {}
+        return {"refused": known.message, "invalid": known.invalid}
 
     async def _events(self, namespace: str, uid: str) -> list[KubeEvent]:
         found: list[KubeEvent] = []

@@ -306,7 +306,7 @@ class Observed:
     the operator may not read them. `rivals` are the other Tasks with the same task id in the same graph; `after` says
     for the task ids this one waits for whether they have a route, None for an id without a Task.
     `service_account_found` is None if it was not looked for. `refused` is why the API server would not have the next
-    Job, empty if it was not asked or not lately.
+    Job, empty if it was not asked or not lately; `invalid` says that it will never have it.
     """
 
     task: Thing
@@ -325,6 +325,7 @@ class Observed:
     heads: tuple[HeadFact, ...] = ()
     removal: RemovalFact | None = None
     refused: str = ""
+    invalid: bool = False
 
     def pods_of(self, job: Job | None) -> tuple[Pod, ...]:
         """The pods that a Job made."""

@@ -19,6 +19,8 @@ STICKY = (*failures.YOURS, *failures.SIZE, "StartTimeout")
 """Stalls that outlive the Job they came from."""
 SAID_BY_WORKERS = ("UserError", "DataError", *report.CODES)
 """Stalls whose Job fails by itself."""
+INVALID = "the Job is not valid: "
+"""How a stall begins that ends as soon as the spec is another."""
 REPINNED = ("ImagePull", "PodRejected", "ImageVersion")
 """Stalls after which a resumed search takes its image anew: the pinned one is what was wrong."""
 
@@ -37,7 +39,11 @@ def stall_of(scene: Scene, wait: Wait | None, counted: Mapping[str, int]) -> Sta
         return _ended_badly(scene)
     if (differing := _differs(scene)) is not None:
         return differing
-    if scene.suspended or not scene.current:
+    if scene.suspended:
+        return None
+    if (invalid := _invalid(scene)) is not None:
+        return invalid
+    if not scene.current:
         return None
     return _fresh_stall(scene, wait, counted) or _lasting_stall(scene)
 
@@ -71,6 +77,18 @@ def _differs(scene: Scene) -> Stall | None:
     return Stall(reason, f"{words}; set spec.iteration to {ending.run.iteration + 1} to train this one")
 
 
+def _invalid(scene: Scene) -> Stall | None:
+    """The API server will never have the Job that this spec makes; another spec may make another."""
+    if scene.working:
+        return None
+    if scene.observed.invalid:
+        return Stall("PodRejected", f"{INVALID}{scene.observed.refused}")
+    before = scene.previous.conditions.get("Stalled")
+    if before is None or not before.holds or not before.message.startswith(INVALID):
+        return None
+    return Stall(before.reason, before.message) if before.generation == scene.observed.task.generation else None
+
+
 def _fresh_stall(scene: Scene, wait: Wait | None, counted: Mapping[str, int]) -> Stall | None:
     job, search = scene.job, scene.search
     if job is None or job.deleting is not None or search is None:
@@ -101,5 +119,7 @@ def _lasting_stall(scene: Scene) -> Stall | None:
     before, search, was = scene.previous.conditions.get("Stalled"), scene.search, scene.previous.search
     if before is None or not before.holds or before.reason not in STICKY or search is None or was is None:
         return None
+    if before.message.startswith(INVALID):
+        return None  # It was of an older spec.
     same = (was.run, was.attempt) == (search.run, search.attempt)
     return Stall(before.reason, before.message) if same else None

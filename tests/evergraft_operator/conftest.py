@@ -40,6 +40,7 @@ class Api:
     broken: list[web.Response | float] = field(default_factory=list)
     version: int = 100
     refuse: str = ""
+    refuse_status: int = 403
 
     def put(self, path: str, document: Fields) -> Fields:
         """Place an object as the API server would keep it."""
@@ -95,7 +96,7 @@ class Api:
         if path in self.objects:
             return failure(409, "already exists")
         if self.refuse and "/jobs" in path:
-            return failure(403, self.refuse)
+            return failure(self.refuse_status, self.refuse)
         return web.json_response(self.put(path, body), status=201)
 
     def _put(self, request: web.Request, body: Fields) -> web.Response:

@@ -222,6 +222,30 @@ def test_a_refused_job_is_said_once_and_tried_again_later_or_when_the_task_chang
     run(api, scenario)
 
 
+def test_an_invalid_job_needs_a_person_until_the_spec_is_another(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        api.refuse, api.refuse_status = 'Job.batch "x" is invalid: spec.template.spec.volumes[3]: Required value', 422
+        assert await desk.controller.attempt(KEY) == "changed"
+        stalled = desk.conditions()["Stalled"]
+        assert (stalled["status"], stalled["reason"]) == ("True", "PodRejected")
+        assert "volumes[3]: Required value" in stalled["message"]
+        assert desk.status()["phase"] == "Failed"
+        desk.now += 3600
+        desk.notes.refused.clear()  # As after a restart.
+        assert await desk.controller.attempt(KEY) == "unchanged"
+        assert api.writes().count(("POST", JOBS)) == 1
+        api.refuse = ""
+        changed = api.objects[TASK_PATH]
+        changed["metadata"]["generation"] = 2
+        desk.known(TASK, changed)
+        assert await desk.controller.attempt(KEY) == "changed"
+        assert len(desk.jobs()) == 1
+        assert desk.conditions()["Stalled"]["status"] == "False"
+
+    run(api, scenario)
+
+
 def test_who_lost_the_lead_writes_nothing_and_fails_nothing(api: Api) -> None:
     async def scenario(desk: Desk) -> None:
         desk.ready_to_start()
