@@ -17,6 +17,7 @@ from evergraft_operator import fleet, logs, report
 from evergraft_operator.apply import Applier, JobRefusedError
 from evergraft_operator.client import KubeError
 from evergraft_operator.graphs import reconcile_graph
+from evergraft_operator.graphstatus import GraphObserved
 from evergraft_operator.kinds import GRAPH, TASK, Key
 from evergraft_operator.lease import NotLeadingError
 from evergraft_operator.metrics import Metrics
@@ -152,16 +153,22 @@ class Controller:
             if fresh is None or fresh.graph.uid != observed.graph.uid:
                 return False
             observed, plan = fresh, reconcile_graph(fresh, _now())
-        await self._apply_graph(observed.graph, plan)
+        plan = await self._apply_graph(observed, plan)
         if plan.requeue_s is not None:
             self.queue.add(key, plan.requeue_s)
         return plan.writes
 
-    async def _apply_graph(self, graph: Thing, plan: Plan) -> None:
+    async def _apply_graph(self, observed: GraphObserved, plan: Plan) -> Plan:
+        """Apply the plan; if its Job is refused, the plan that says so. What was applied in the end."""
+        graph = observed.graph
         try:
             await self.applier.apply(GRAPH, graph, plan)
         except JobRefusedError as error:
-            raise KubeError(f"the steward's Job is refused: {error}") from error
+            logger.warning("the steward's Job is refused: %s", error)
+            known = self.notes.refused[graph.uid] = self._refusal(error, graph)
+            plan = replace(reconcile_graph(replace(observed, refused=known.message), _now()), create=(), delete=())
+            await self.applier.apply(GRAPH, graph, plan)
+        return plan
 
 
 def _now() -> Moment:

@@ -36,6 +36,8 @@ RETRY_S = 300.0
 HELD_AFTER_S = 30.0
 """How long a steward may take to start before its graph tells of it."""
 LOOK_S = 15.0
+REFUSED_RETRY_S = 60.0
+"""How long a steward's Job that the API server refused is not tried again."""
 LONG = ("collect", "verify")
 """Duties beside which another steward may be at work."""
 _INTERVALS = {"Daily": 1, "Weekly": 7, "Monthly": 30}
@@ -161,6 +163,8 @@ def _send(observed: GraphObserved, spec: ModuleGraph, errands: Iterable[Errand],
             continue
         name = stewards.job_name(observed.graph, errand)
         spent = next((job for job in observed.jobs if job.name == name), None)
+        if spent is None and observed.refused:
+            return Plan(requeue_s=REFUSED_RETRY_S)
         if spent is None:
             job = stewards.steward_job(observed.graph, spec, errand, settings=observed.settings)
             return Plan(create=(job,))
@@ -179,7 +183,7 @@ def _conditions(
     errands: tuple[Errand, ...],
     held: str | None,
 ) -> Iterator[Condition]:
-    trouble = refusal or _bad_schedule(observed.graph) or _failed(observed, errands)
+    trouble = refusal or _refused(observed) or _bad_schedule(observed.graph) or _failed(observed, errands)
     if refusal is not None:
         yield Condition("Ready", "False", *refusal)
     elif status.graph is None:
@@ -223,6 +227,11 @@ def _bad_schedule(graph: Thing) -> tuple[str, str] | None:
     except ValueError as error:
         return "InvalidSchedule", f"spec.maintenance.schedule: {error}"
     return None if due else ("InvalidSchedule", "spec.maintenance.schedule: no day ever meets it")
+
+
+def _refused(observed: GraphObserved) -> tuple[str, str] | None:
+    told = f"the API server refuses the steward's Job, and Tasks wait for it: {observed.refused}"
+    return ("StewardRefused", told) if observed.refused else None
 
 
 def _failed(observed: GraphObserved, errands: Iterable[Errand]) -> tuple[str, str] | None:

@@ -26,7 +26,8 @@ class GraphObserved:
     """Everything one reconcile of a ModuleGraph decides by.
 
     `rivals` are all other ModuleGraphs; `questions` and `removals` stand in the newest plans of its Tasks; `totals`
-    are what workers' final reports say of it; `events` are read only while a steward does not start.
+    are what workers' final reports say of it; `events` are read only while a steward does not start. `refused` is why
+    the API server would not have the next steward's Job, empty if it was not asked or not lately.
     """
 
     graph: Thing
@@ -38,6 +39,7 @@ class GraphObserved:
     removals: tuple[Removal, ...] = ()
     totals: tuple[Totals, ...] = ()
     events: tuple[KubeEvent, ...] = ()
+    refused: str = ""
 
 
 @dataclass(frozen=True)

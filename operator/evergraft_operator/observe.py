@@ -15,7 +15,7 @@ from evergraft_operator import reading, stewards, waiting
 from evergraft_operator.cache import Cache, Entry
 from evergraft_operator.client import Client, MissingError, RefusedError
 from evergraft_operator.course import REFUSED_RETRY_S
-from evergraft_operator.facts import JobFacts, NamespaceFacts, TaskFacts
+from evergraft_operator.facts import GraphFacts, JobFacts, NamespaceFacts, TaskFacts
 from evergraft_operator.graphstatus import GraphObserved
 from evergraft_operator.kinds import ACCOUNT, EVENT, GRAPH, JOB, NAMESPACE, TASK, WORKLOADS, Key, Kind
 from evergraft_operator.notes import Notes, Waits
@@ -77,6 +77,7 @@ class Observer:
         entry = self.cache.named(GRAPH.name, key.namespace, key.name)
         if entry is None:
             return None
+        assert isinstance(entry.facts, GraphFacts)
         name = f"{key.namespace}/{key.name}"
         jobs = self._jobs("jobs of graph", entry)
         asks = list(self.notes.asked_of(name))
@@ -91,6 +92,7 @@ class Observer:
             questions=tuple(ask.question for ask in asks if ask.question),
             removals=tuple(ask.removal for ask in asks if ask.removal),
             totals=self.notes.totals_of(name),
+            refused=self._refused(entry.uid, entry.facts.generation).get("refused", ""),
         )
 
     async def with_waits(self, observed: Observed, now: Moment) -> Observed:

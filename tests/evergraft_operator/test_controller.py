@@ -246,6 +246,27 @@ def test_an_invalid_job_needs_a_person_until_the_spec_is_another(api: Api) -> No
     run(api, scenario)
 
 
+def test_a_steward_that_is_refused_is_told_of_at_its_graph_and_tried_again(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        graph = graph_document(ready=False)
+        desk.known(GRAPH, graph)
+        api.refuse = 'jobs "x" is forbidden: exceeded quota: q'
+        assert await desk.controller.attempt(GRAPH_KEY) == "changed"
+        status = api.objects[GRAPH.path("ml", "default")]["status"]
+        (stalled,) = [item for item in status["conditions"] if item["type"] == "Stalled"]
+        assert (stalled["reason"], "exceeded quota: q" in stalled["message"]) == ("StewardRefused", True)
+        assert await desk.controller.attempt(GRAPH_KEY) == "unchanged"
+        assert api.writes().count(("POST", JOB.path("ml"))) == 1
+        assert desk.queue.schedule.next_due() is not None
+        desk.now += 61
+        api.refuse = ""
+        assert await desk.controller.attempt(GRAPH_KEY) == "changed"
+        status = api.objects[GRAPH.path("ml", "default")]["status"]
+        assert [item["status"] for item in status["conditions"] if item["type"] == "Stalled"] == ["False"]
+
+    run(api, scenario)
+
+
 def test_who_lost_the_lead_writes_nothing_and_fails_nothing(api: Api) -> None:
     async def scenario(desk: Desk) -> None:
         desk.ready_to_start()
