@@ -130,6 +130,12 @@ def _refused(wanted: Wanted, observed: Observed) -> Refusal | None:
     return None
 
 
+def is_denied(status: Mapping[str, Any]) -> bool:
+    """Whether a Task's status says that its graph does not let it in."""
+    accepted = conditions.read(status).get("Accepted")
+    return accepted is not None and not accepted.holds and accepted.reason == "GraphAccessDenied"
+
+
 def raw_flag(spec: Mapping[str, Any], name: str) -> bool:
     """A switch of a spec that may otherwise be unreadable."""
     return spec.get(name) is True

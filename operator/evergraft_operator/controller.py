@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from evergraft_operator import fleet, logs, report
+from evergraft_operator import admission, fleet, logs, report
 from evergraft_operator.apply import Applier, JobRefusedError
 from evergraft_operator.client import KubeError
 from evergraft_operator.graphs import reconcile_graph
@@ -132,6 +132,8 @@ class Controller:
         name, uid = f"{graph.namespace}/{graph.name}", observed.task.uid
         news = self.notes.ask(uid, Ask(name, plan.question, plan.removal))
         told = [found.totals for pod in observed.pods if pod.over and (found := report.worker_report(pod.message))]
+        if admission.is_denied(plan.status or observed.task.status):
+            told = []  # Whoever a graph does not let in could forge the reports of workers.
         newest = max((totals for totals in told if totals), key=lambda totals: totals.version, default=None)
         if newest is not None and self.notes.totals.get(uid) != (name, newest):
             self.notes.totals[uid] = (name, newest)

@@ -6,7 +6,7 @@ or at once where the graph's namespace is itself being deleted. Called by ``reco
 
 from __future__ import annotations
 
-from evergraft_operator import labels, reading, status
+from evergraft_operator import access, admission, labels, reading, status
 from evergraft_operator.conditions import Condition
 from evergraft_operator.events import Event
 from evergraft_operator.observed import Observed, Thing
@@ -32,7 +32,7 @@ def plan(observed: Observed, previous: Previous, now: Moment) -> Plan:
     if done:
         event = Event("RouteRemoved", f"the route of {raw_task_id(task)} serves no more")
         return Plan(delete=delete, finalizer="remove", events=(event,))
-    if why:
+    if why := why or _denied(observed) or "":
         event = Event("RouteNotRemoved", f"the route of {raw_task_id(task)} still serves: {why}", warning=True)
         return Plan(delete=delete, finalizer="remove", events=(event,))
     waiting = "its Jobs to be gone" if observed.jobs else "the route to be removed"
@@ -54,6 +54,15 @@ def _own(observed: Observed, previous: Previous) -> bool:
     """
     worked = previous.search is not None or previous.route is not None or bool(observed.jobs)
     return worked and all(rival.age_key > observed.task.age_key for rival in observed.rivals)
+
+
+def _denied(observed: Observed) -> str | None:
+    """Why the graph takes no orders from this Task's namespace, None if it does.
+
+    What the status and Jobs say could be forged by who may write to that namespace, and reaches no further than it.
+    """
+    graph = admission.read_graph(observed.graph)[0] if observed.graph is not None else None
+    return access.denial(graph, observed.task.namespace, observed.namespace_labels) if graph is not None else None
 
 
 def _outcome(observed: Observed, now: Moment) -> tuple[bool, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pytest
 from tests.evergraft_operator.conftest import Api, connected, failure
 
 from evergraft_operator import controller as controller_module
-from evergraft_operator import labels
+from evergraft_operator import labels, reading
 from evergraft_operator.apply import Applier
 from evergraft_operator.cache import Cache
 from evergraft_operator.controller import Controller
@@ -353,6 +354,35 @@ def test_a_worker_s_totals_reach_the_graph(api: Api) -> None:
         assert desk.metrics.searches_finished.labels("committed")._value.get() == 1
         await desk.controller.attempt(KEY)
         assert desk.metrics.searches_finished.labels("committed")._value.get() == 1
+
+    run(api, scenario)
+
+
+def test_what_is_forged_in_a_namespace_reaches_no_graph_that_does_not_let_it_in(api: Api) -> None:
+    """Jobs, pods and their messages can be written by whoever may create pods there."""
+
+    async def scenario(desk: Desk) -> None:
+        desk.known(GRAPH, graph_document(allowedNamespaces={"from": "Same"}))
+        task = desk.known(TASK, task_document(taskID="ml/theirs", deletionPolicy="Delete"))
+        tags = {labels.TASK_UID: "task-uid", labels.ATTEMPT: "1", labels.COMPONENT: labels.WORKER}
+        meta = {"name": "forged", "namespace": "vision", "uid": "j1", "labels": tags}
+        meta["annotations"] = {labels.RUN_KEY: "i1-c1"}
+        done = {"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": "2026-03-01T12:00:00Z"}]}
+        job = desk.known(JOB, {"metadata": meta, "status": done})
+        words = report_message("ml/theirs", "i1-c1", graph={"version": 900, "tasks": 10**6})
+        desk.known(POD, pod_document("w", job="j1", phase="Succeeded", message=words))
+        await desk.controller.attempt(KEY)
+        assert desk.conditions()["Accepted"]["reason"] == "GraphAccessDenied"
+        assert desk.notes.totals_of("ml/default") == ()
+        task = api.objects[TASK_PATH]
+        now = reading.written(datetime.datetime.now(datetime.UTC))
+        task["metadata"] |= {"deletionTimestamp": now, "finalizers": [labels.FINALIZER]}
+        desk.known(TASK, task)
+        desk.cache.lose(job["metadata"]["uid"])
+        del api.objects[JOB.path("vision", "forged")]
+        await desk.controller.attempt(KEY)
+        assert list(desk.notes.asked_of("ml/default")) == []
+        assert api.objects[TASK_PATH]["metadata"]["finalizers"] == []
 
     run(api, scenario)
 

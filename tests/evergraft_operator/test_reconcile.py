@@ -484,7 +484,10 @@ def test_deleting_a_task_with_its_route() -> None:
     assert (done.finalizer, reasons(done)) == ("remove", ["RouteRemoved"])
 
 
-@pytest.mark.parametrize("change", [{"seconds": 600}, {"graph_namespace_terminating": True}])
+SHUT = Thing.read(graph_document(allowedNamespaces={"from": "Same"}))
+
+
+@pytest.mark.parametrize("change", [{"seconds": 600}, {"graph_namespace_terminating": True}, {"graph": SHUT}])
 def test_a_route_that_cannot_be_removed_is_given_up(change: dict[str, Any]) -> None:
     plan = deleting("Delete", finalizers=[labels.FINALIZER], **change)
     assert (plan.finalizer, reasons(plan)) == ("remove", ["RouteNotRemoved"])
