@@ -40,6 +40,8 @@ SHOW_S = 15.0
 LAG_S = 1.0
 STUCK_S = 120.0
 """How long the Lease may not have been attempted before the process counts as stuck."""
+WATCH = "watcher for "
+"""How kopf's watches are named as tasks."""
 
 
 class Process:
@@ -69,6 +71,7 @@ class Process:
         self._tasks: list[asyncio.Task[None]] = []
         self._lead: list[asyncio.Task[None]] = []
         self._ticked = time.monotonic()
+        self._watches = 0
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -129,7 +132,11 @@ class Process:
     def sick(self) -> str:
         """Why the process should be restarted, empty for no reason."""
         idle = time.monotonic() - self._ticked
-        return f"stuck for {idle:.0f} s" if self.filled and idle > STUCK_S else ""
+        if self.filled and idle > STUCK_S:
+            return f"stuck for {idle:.0f} s"
+        # kopf ends a watch for good at errors that last, and at some that do not; only a new start brings it back.
+        ended = self._watches - _count_watches()
+        return f"{ended} watches have ended" if ended > 0 else ""
 
     def unready(self) -> str:
         """What the process still waits for, empty for nothing."""
@@ -201,9 +208,15 @@ class Process:
 
     def _tick(self) -> None:
         self._ticked = time.monotonic()
+        self._watches = max(self._watches, _count_watches())
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         return asyncio.create_task(coroutine, name=f"evergraft {name}")
+
+
+def _count_watches() -> int:
+    """How many of kopf's watches are alive."""
+    return sum(task.get_name().startswith(WATCH) for task in asyncio.all_tasks())
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

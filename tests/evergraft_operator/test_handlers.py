@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
 import json
 import logging
@@ -12,10 +13,13 @@ import sys
 
 import kopf
 import pytest
+from kopf._core.reactor import orchestration
+from kubernetes.aio.client import Configuration
 
 from evergraft.errors import SpecError
 from evergraft_operator import __main__ as main_module
 from evergraft_operator import handlers, logs
+from evergraft_operator.process import Process
 from evergraft_operator.settings import Address, read_settings
 
 
@@ -94,6 +98,27 @@ def test_a_record_is_one_json_line_with_what_it_is_about() -> None:
     assert "two\nlines" in first["error"]
     assert "search" not in first
     assert set(second) == {"time", "level", "logger", "message"}
+
+
+def test_a_watch_that_has_ended_is_a_reason_for_a_new_start() -> None:
+    """kopf gives a watch up for good; named by kopf itself, so that another name is noticed."""
+    assert 'name=f"watcher for {what}"' in inspect.getsource(orchestration)
+
+    async def scenario() -> None:
+        process = Process(read_settings({}), Configuration())
+        try:
+            watches = [asyncio.create_task(asyncio.sleep(60), name=f"watcher for {kind}") for kind in "ab"]
+            process._tick()
+            assert process.sick() == ""
+            watches[0].cancel()
+            await asyncio.wait(watches[:1])
+            process._tick()
+            assert process.sick() == "1 watches have ended"
+            watches[1].cancel()
+        finally:
+            await process.client.close()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("pod", ["op-1", ""])
