@@ -110,6 +110,10 @@ class Cache:
         """Whether the object was here and is gone."""
         return uid in self._gone
 
+    def doubt(self, uid: str) -> None:
+        """Forget that an object is gone: it was listed again long after."""
+        self._gone.pop(uid, None)
+
     def named(self, kind: str, namespace: str, name: str) -> Entry | None:
         """The object of that name."""
         uid = self._names.get((kind, namespace, name))

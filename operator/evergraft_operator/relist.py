@@ -41,6 +41,8 @@ class Relist:
     settle_s: float = SETTLE_S
     seen: dict[str, float] = field(default_factory=dict)
     """When each kind was last known to be as the API server has it."""
+    _doubted: set[str] = field(default_factory=set)
+    _doubted_before: set[str] = field(default_factory=set)
 
     async def run(self) -> None:
         """Look at everything every five minutes, until cancelled."""
@@ -65,6 +67,7 @@ class Relist:
 
     async def look(self) -> None:
         """Compare everything with the cache, all kinds at the same time. Raises KubeError when all others are done."""
+        self._doubted_before, self._doubted = self._doubted, set()
         done = await asyncio.gather(*map(self._look_at, self.kinds), return_exceptions=True)
         for error in done:
             if error is not None:
@@ -108,11 +111,20 @@ class Relist:
         meta = item["metadata"]
         assert isinstance(meta, dict)
         known = self.cache.get(str(meta.get("uid", "")))
-        if self.cache.is_gone(str(meta.get("uid", ""))):
+        if self.cache.is_gone(uid := str(meta.get("uid", ""))) and not self._back(uid):
             return False
         if known is not None and known.version >= version_of(meta.get("resourceVersion")):
             return False
         self.changed(kind, item)
+        return True
+
+    def _back(self, uid: str) -> bool:
+        """Whether what counts as gone is there after all: two looks in a row list it, and a late list is only one."""
+        self._doubted.add(uid)
+        if uid not in self._doubted_before:
+            return False
+        self.cache.doubt(uid)
+        logger.warning("%s counted as gone and is there", uid)
         return True
 
     def _prune(self, kind: Kind, namespace: str, listed: set[str], as_of: int) -> int:

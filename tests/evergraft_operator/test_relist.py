@@ -152,3 +152,18 @@ def test_jobs_are_selected_by_label_and_namespaces_never_by_namespace(api: Api) 
     run(api, scenario, namespaces=("one",))
     asked = [(path, body["?"].get("labelSelector")) for _, path, body in api.requests]
     assert asked == [(JOB.path("one"), OURS), (NAMESPACE.path(), None)]
+
+
+def test_what_counts_as_gone_by_a_wrong_answer_comes_back_when_two_looks_list_it(api: Api) -> None:
+    uid = place(api, "there")
+
+    async def scenario(relist: Relist, cache: Cache, _: Metrics) -> None:
+        await relist.fill()
+        cache.lose(uid)  # As after a 404 that something between us and the API server made.
+        await relist.look()
+        assert cache.get(uid) is None
+        await relist.look()
+        assert cache.get(uid) is not None
+        assert not cache.is_gone(uid)
+
+    run(api, scenario)
