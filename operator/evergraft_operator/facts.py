@@ -16,7 +16,8 @@ from evergraft_operator.kinds import GRAPH, JOB, NAMESPACE, POD, TASK
 
 IndexRow = tuple[str, str]
 MAX_AFTER = 100
-MAX_ASKED = 20
+MAX_ASKED = 160
+"""As many as ``stewards.MAX_ASKED``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,10 @@ def counts(value: Mapping[str, Any]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod of ours, its main container's end included. `deleting` is when its grace ends."""
+    """A pod of ours, its main container's end included.
+
+    `deleting` is when its grace ends, `index` its number in an Indexed Job.
+    """
 
     name: str
     uid: str
@@ -182,6 +185,7 @@ class Pod:
     image_id: str = ""
     address: str = ""
     reason: str = ""
+    index: int = 0
 
     @property
     def over(self) -> bool:
@@ -199,6 +203,7 @@ class Pod:
         waiting, end = reading.mapping(box, "state", "waiting"), reading.mapping(box, "state", "terminated")
         running = reading.mapping(box, "state", "running")
         message = end.get("message")
+        index = reading.text(reading.mapping(meta, "labels").get(labels.JOB_INDEX), 9)
         return cls(
             name=reading.text(meta.get("name")),
             uid=reading.text(meta.get("uid"), 64),
@@ -221,6 +226,7 @@ class Pod:
             image_id=reading.text(box.get("imageID"), 1200),
             address=reading.text(status.get("podIP"), 64),
             reason=reading.text(status.get("reason"), 64),
+            index=int(index) if index.isascii() and index.isdecimal() else 0,
         )
 
 

@@ -1,12 +1,14 @@
 """Stewards: short CPU Jobs in a graph's namespace that do for the operator whatever touches the store.
 
-Five duties: `init` a graph or adopt one, read `heads` of up to 20 tasks, `remove` a route, `collect` garbage,
-`verify`. One at a time per graph, under the graph's own identity. What one is asked stands in EVERGRAFT_STEWARD
-(canonical JSON); what it answers in its termination message. Builders give plain dicts. Called by ``graphs``.
+Five duties: `init` a graph or adopt one, read `heads` of tasks, `remove` a route, `collect` garbage, `verify`. All
+under the graph's own identity. What one is asked stands in EVERGRAFT_STEWARD (canonical JSON); what it answers in its
+termination message. Heads are read by several pods of one Job, each its own part of the tasks. Builders give plain
+dicts. Called by ``graphs``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,7 +27,10 @@ from evergraft_operator.settings import Settings
 Duty = Literal["init", "heads", "remove", "collect", "verify"]
 
 BATCH = 20
-"""Tasks whose HEAD one steward reads: what its answer of 4,096 bytes can carry."""
+"""Tasks whose HEAD one pod reads: what its answer of 4,096 bytes can carry."""
+MAX_PARTS = 8
+"""Pods that read at the same time, each the next BATCH of the tasks: a cluster rebuilt from Git asks for thousands."""
+MAX_ASKED = BATCH * MAX_PARTS
 RETRIES = 3
 LIFE_AFTER_S = 3600
 GRACE_S = 30
@@ -75,7 +80,7 @@ def init_errand(graph: ModuleGraph) -> Errand:
 
 def heads_errand(questions: Sequence[Question]) -> Errand:
     """Read HEAD of the first tasks asked about."""
-    return Errand("heads", {"tasks": [question.to_json() for question in questions[:BATCH]]})
+    return Errand("heads", {"tasks": [question.to_json() for question in questions[:MAX_ASKED]]})
 
 
 def remove_errand(removal: Removal) -> Errand:
@@ -100,6 +105,14 @@ def job_name(graph: Thing, errand: Errand) -> str:
     return labels.steward_job_name(graph=graph.name, uid=graph.uid, duty=errand.duty, about=errand.about)
 
 
+def _parts(errand: Errand) -> Fields:
+    """How many pods the Job makes, and that each knows its part."""
+    if errand.duty != "heads":
+        return {"completions": 1, "parallelism": 1}
+    number = max(1, math.ceil(len(errand.about["tasks"]) / BATCH))
+    return {"completionMode": "Indexed", "completions": number, "parallelism": number}
+
+
 def steward_job(graph: Thing, spec: ModuleGraph, errand: Errand, *, settings: Settings) -> Fields:
     """The Job to create, in the graph's own namespace."""
     own = {
@@ -120,8 +133,7 @@ def steward_job(graph: Thing, spec: ModuleGraph, errand: Errand, *, settings: Se
             "ownerReferences": [owner_reference(graph, "ModuleGraph")],
         },
         "spec": {
-            "completions": 1,
-            "parallelism": 1,
+            **_parts(errand),
             "backoffLimit": RETRIES,
             "activeDeadlineSeconds": DEADLINE_S[errand.duty],
             "podReplacementPolicy": "Failed",
@@ -200,26 +212,30 @@ def answer(job: Job, pods_seen: Iterable[Pod]) -> Answer | None:
 def head_facts(job: Job, pods_seen: Iterable[Pod]) -> tuple[HeadFact, ...]:
     """What a `heads` steward read, for each Task it was asked about and answered.
 
-    The answer's `heads` lists, in the order of the question, ``{run, outcome, taskHash, route}`` or null for a task
-    that was not read or did not fit; `run` null means that HEAD never heard of the task.
+    A pod's `heads` lists, in the order of its part of the question, ``{run, outcome, taskHash, route}`` or null for a
+    task that was not read or did not fit; `run` null means that HEAD never heard of the task.
     """
-    found = answer(job, pods_seen)
-    if job.duty != "heads" or found is None or not found.ok:
+    if job.duty != "heads" or not job.complete or not job.uid:
         return ()
-    asked = reading.items(job.question, "tasks", at_most=BATCH)
-    told = reading.items(found.fields, "heads", at_most=BATCH)
+    asked = reading.items(job.question, "tasks", at_most=MAX_ASKED)
     facts = []
-    for question, value in zip(asked, told, strict=False):
-        state, fields = report.head_state(value), reading.mapping(question)
-        if state is not None:
-            uid, attempt = reading.text(fields.get("uid"), 64), reading.whole(fields.get("attempt")) or 0
-            facts.append(HeadFact(uid=uid, run=report.run_key(fields.get("run")), attempt=attempt, state=state))
+    for pod in pods_seen:
+        if pod.owner == job.uid and pod.phase == "Succeeded":
+            told = reading.items(report.document(pod.message), "heads", at_most=BATCH)
+            for question, value in zip(asked[pod.index * BATCH :], told, strict=False):
+                if (state := report.head_state(value)) is not None:
+                    facts.append(_head_fact(reading.mapping(question), state))
     return tuple(facts)
+
+
+def _head_fact(question: Mapping[str, Any], state: report.HeadState) -> HeadFact:
+    uid, attempt = reading.text(question.get("uid"), 64), reading.whole(question.get("attempt")) or 0
+    return HeadFact(uid=uid, run=report.run_key(question.get("run")), attempt=attempt, state=state)
 
 
 def asked_about(job: Job) -> tuple[str, ...]:
     """The uids of the Tasks that a `heads` steward was asked about."""
-    asked = reading.objects(job.question, "tasks", at_most=BATCH) if job.duty == "heads" else ()
+    asked = reading.objects(job.question, "tasks", at_most=MAX_ASKED) if job.duty == "heads" else ()
     return tuple(reading.text(item.get("uid"), 64) for item in asked)
 
 

@@ -24,7 +24,15 @@ _META = (
     "deletionTimestamp",
     "finalizers",
 )
-_OWN_LABELS = (labels.TASK_UID, labels.GRAPH_UID, labels.COMPONENT, labels.ATTEMPT, labels.DUTY, labels.QUEUE)
+_OWN_LABELS = (
+    labels.TASK_UID,
+    labels.GRAPH_UID,
+    labels.COMPONENT,
+    labels.ATTEMPT,
+    labels.DUTY,
+    labels.QUEUE,
+    labels.JOB_INDEX,
+)
 _OWN_ANNOTATIONS = (labels.RUN_KEY, labels.FAILURES, labels.SECONDS, labels.QUESTION)
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from evergraft.names import RunKey
+from evergraft.steward import errand as errand_module
 from evergraft_operator import access, admission, cron, labels, reading, stewards
+from evergraft_operator import facts as facts_module
 from evergraft_operator.conditions import Condition, read
 from evergraft_operator.graphs import GraphObserved, reconcile_graph
 from evergraft_operator.observed import Job, KubeEvent, Pod, Thing
@@ -19,6 +21,7 @@ from evergraft_operator.report import Totals
 from evergraft_operator.settings import Settings
 from evergraft_operator.stewards import Question, Removal
 from evergraft_operator.testing.documents import Fields, at, graph_document, pod_document
+from evergraft_operator.trimming import trim
 
 DAY = 86400
 
@@ -91,32 +94,55 @@ def test_one_steward_at_a_time() -> None:
 
 
 def questions(number: int) -> tuple[Question, ...]:
-    return tuple(Question(f"uid-{index:02}", f"vision/t{index}", RunKey(1, 1), 0) for index in range(number))
+    return tuple(Question(f"uid-{index:03}", f"vision/t{index}", RunKey(1, 1), 0) for index in range(number))
 
 
-def test_heads_are_read_twenty_at_a_time() -> None:
+def asked(plan: Plan) -> list[str]:
+    return [item["uid"] for item in json.loads(plan.create[0]["metadata"]["annotations"][labels.QUESTION])["tasks"]]
+
+
+def test_heads_are_read_twenty_a_pod_by_up_to_eight_pods() -> None:
+    for number, pods in ((1, 1), (20, 1), (21, 2), (160, 8), (999, 8)):
+        plan = reconcile_graph(seen(questions=questions(number)), at(0))
+        spec = plan.create[0]["spec"]
+        assert (duty(plan), len(asked(plan))) == ("heads", min(number, 160))
+        assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", pods, pods)
+    assert facts_module.MAX_ASKED == stewards.MAX_ASKED == errand_module.MAX_TASKS
+    assert stewards.BATCH == errand_module.MAX_HEADS
+
+
+def test_each_pod_answers_for_its_own_part() -> None:
+    plan = reconcile_graph(seen(questions=questions(45)), at(0))
+    job = done(plan)["jobs"][0]
+    pods = []
+    for index in (2, 0):
+        document = pod_document(f"s-{index}", job="s1", phase="Succeeded", message='{"heads": [{"run": null}, null]}')
+        document["metadata"]["labels"][labels.JOB_INDEX] = str(index)
+        pods.append(Pod.read({**trim("Pod", document)}))
+    assert [fact.uid for fact in stewards.head_facts(job, pods)] == ["uid-040", "uid-000"]
+    rest = reconcile_graph(seen(questions=questions(45), jobs=(job,), pods=tuple(pods)), at(60))
+    assert len(asked(rest)) == 43
+
+
+def test_what_was_answered_is_not_asked_again() -> None:
     plan = reconcile_graph(seen(questions=questions(25)), at(0))
-    asked = json.loads(plan.create[0]["metadata"]["annotations"][labels.QUESTION])["tasks"]
-    assert (duty(plan), len(asked)) == ("heads", 20)
     heads: list[Any] = [{"run": "i1-c1", "outcome": "committed", "taskHash": "a" * 64, "route": {"id": "b" * 64}}]
     facts = done(plan, message={"heads": [*heads, {"run": None}, None, "junk", {"run": "i1-c1", "outcome": "?"}]})
     found = stewards.head_facts(facts["jobs"][0], facts["pods"])
-    assert [(fact.uid, fact.state.outcome) for fact in found] == [("uid-00", "committed"), ("uid-01", None)]
-    rest = reconcile_graph(seen(questions=questions(25), **facts), at(60))
-    left = json.loads(rest.create[0]["metadata"]["annotations"][labels.QUESTION])["tasks"]
-    assert [item["uid"] for item in left][:7] == [*(f"uid-{n}" for n in range(20, 25)), "uid-02", "uid-03"]
+    assert [(fact.uid, fact.state.outcome) for fact in found] == [("uid-000", "committed"), ("uid-001", None)]
+    rest = reconcile_graph(seen(questions=questions(27), **facts), at(60))
+    assert asked(rest) == [*("uid-025", "uid-026"), *(f"uid-{n:03}" for n in range(2, 25))]
 
 
 def test_what_had_no_answer_is_asked_again_and_holds_up_nobody() -> None:
-    many = questions(45)
+    many = questions(330)
     first = reconcile_graph(seen(questions=many), at(0))
     mute = done(first, message={"heads": [None] * 20})
     second = reconcile_graph(seen(questions=many, **mute), at(60))
-    asked = [item["uid"] for item in json.loads(second.create[0]["metadata"]["annotations"][labels.QUESTION])["tasks"]]
-    assert asked == [f"uid-{number}" for number in range(20, 40)]
-    alone = reconcile_graph(seen(questions=many[:20], **mute), at(60))
+    assert asked(second) == [f"uid-{number}" for number in range(160, 320)]
+    alone = reconcile_graph(seen(questions=many[:160], **mute), at(60))
     assert (alone.create, alone.delete, alone.requeue_s) == ((), (), 290.0)
-    assert len(reconcile_graph(seen(questions=many[:20], **mute), at(351)).delete) == 1
+    assert len(reconcile_graph(seen(questions=many[:160], **mute), at(351)).delete) == 1
 
 
 def test_a_removal_that_others_are_in_the_way_of_holds_up_nobody() -> None:
@@ -347,3 +373,15 @@ def test_a_steward_that_does_not_start_is_told_of_and_no_longer_once_it_runs() -
     pod = Pod.read(pod_document("s", job="s1", ready=True))
     runs = reconcile_graph(seen(with_status(late, document), jobs=(job,), pods=(pod,)), at(70))
     assert conditions(runs)["Reconciling"].reason == "Initializing"
+
+
+def test_a_steward_that_failed_is_quoted_while_it_is_tried_again() -> None:
+    document = graph_document(ready=False)
+    (made,) = reconcile_graph(seen(document), at(0)).create
+    job = Job.read({**made, "metadata": {**made["metadata"], "uid": "s1", "creationTimestamp": reading.written(at(0))}})
+    said = json.dumps({"format": 1, "reason": "s3://dark/graph does not answer"})
+    pod = Pod.read(pod_document("s", job="s1", phase="Failed", exit_code=75, message=said))
+    told = conditions(reconcile_graph(seen(document, jobs=(job,), pods=(pod,)), at(20)))
+    assert told["Reconciling"].reason == "StewardRetrying"
+    assert "s3://dark/graph does not answer" in told["Reconciling"].message
+    assert not told["Stalled"].holds

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from tests.bench.operator.api import MERGE, Api, Object
 
+from evergraft_operator.stewards import BATCH
+
 WATCH = "/api/v1/pods?watch=1&timeoutSeconds=3600&labelSelector=app.kubernetes.io/managed-by=evergraft"
 NOW = "%Y-%m-%dT%H:%M:%SZ"
 GRAPH_ID = "cd" * 32
@@ -50,7 +52,8 @@ class Kubelet:
         box = pod["spec"]["containers"][0]
         variables = {item["name"]: item.get("value", "") for item in box["env"]}
         if "EVERGRAFT_STEWARD" in variables:
-            await self._say(pod, "Succeeded", _ended(_answer(_given(variables["EVERGRAFT_STEWARD"]))))
+            part = int(pod["metadata"]["labels"].get("batch.kubernetes.io/job-completion-index", 0))
+            await self._say(pod, "Succeeded", _ended(_answer(_given(variables["EVERGRAFT_STEWARD"]), part)))
             return
         started = {"running": {"startedAt": _now()}}
         await self._say(pod, "Running", started)
@@ -80,10 +83,12 @@ def _ended(message: Object) -> Object:
     return {"terminated": {**over, "message": json.dumps(message)}}
 
 
-def _answer(asked: Object) -> Object:
-    """A steward's: the graph is there, HEAD has never heard of the tasks."""
+def _answer(asked: Object, part: int) -> Object:
+    """A steward's: the graph is there, HEAD has never heard of this part's tasks."""
     told: Object = {"format": 1, "reason": "", "graphID": GRAPH_ID, "graph": FIGURES}
-    return {**told, "heads": [{"run": None}] * len(asked["tasks"])} if asked["duty"] == "heads" else told
+    if asked["duty"] != "heads":
+        return told
+    return {**told, "heads": [{"run": None}] * len(asked["tasks"][part * BATCH :][:BATCH])}
 
 
 def _report(given: Object) -> Object:

@@ -57,7 +57,7 @@ def test_a_newer_operator_s_errand_is_left_alone(graph: Path) -> None:
 
 @pytest.mark.parametrize(
     ("duty", "fields"),
-    [("heads", {}), ("heads", {"tasks": [{}] * 21}), ("remove", {"task": "a/one"}), ("collect", {"gracePeriod": "x"})],
+    [("heads", {}), ("heads", {"tasks": [{}] * 161}), ("remove", {"task": "a/one"}), ("collect", {"gracePeriod": "x"})],
 )
 def test_a_duty_without_its_fields_is_refused(graph: Path, duty: str, fields: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match="EVERGRAFT_STEWARD"):
@@ -70,6 +70,15 @@ def test_heads_are_read_in_the_order_asked(graph: Path) -> None:
     assert [head and head["outcome"] for head in answer.heads] == [None, None, "committed"]
     assert answer.heads[1] is None
     assert answer.heads[0] is not None
+
+
+def test_each_pod_reads_its_own_part(graph: Path) -> None:
+    text = errand(graph, "heads", tasks=[*[{"task": "a/none"}] * 20, {"task": "a/one"}, {"task": "a/none"}])
+    parts = [duties.carry_out(read_errand(text, part)).heads or () for part in ("0", "1", "2")]
+    assert [len(heads) for heads in parts] == [20, 2, 0]
+    assert [head and head["run"] for head in parts[1]] == ["i1-c1", None]
+    with pytest.raises(SpecError, match="JOB_COMPLETION_INDEX: expected a number"):
+        read_errand(text, "x")
 
 
 def test_a_route_is_removed_once(graph: Path) -> None:

@@ -37,13 +37,13 @@ def run(args: argparse.Namespace) -> int:  # noqa: ARG001 - the signature of com
 def _carry_out(path: Path | None) -> int:
     from evergraft.steward.answer import Answer
     from evergraft.steward.duties import carry_out
-    from evergraft.steward.errand import VARIABLE, read_errand
+    from evergraft.steward.errand import PART, VARIABLE, read_errand
     from evergraft_trainer.stopping import stop_signals
 
     answer = Answer("", exit_code=1)
     with stop_signals() as stop:
         try:
-            answer = carry_out(read_errand(os.environ.get(VARIABLE)))
+            answer = carry_out(read_errand(os.environ.get(VARIABLE), os.environ.get(PART)))
         except EvergraftError as error:
             answer = Answer(str(error), exit_code=error.exit_code)
             raise

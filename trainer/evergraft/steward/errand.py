@@ -15,28 +15,33 @@ from evergraft.errors import SpecError
 from evergraft.store.access import Access
 
 VARIABLE = "EVERGRAFT_STEWARD"
+PART = "JOB_COMPLETION_INDEX"
+"""Kubernetes tells each pod of a Job its number in this variable."""
 MAX_HEADS = 20
+"""Tasks in one part: what an answer can carry."""
+MAX_TASKS = 160
 DUTIES = ("init", "heads", "remove", "collect", "verify")
 
 
 @dataclass(frozen=True)
 class Errand:
-    """One errand: the duty, the store it is about, and the duty's own fields."""
+    """One errand: the duty, the store it is about, the duty's own fields, and which part of the tasks is this one's."""
 
     duty: str
     store: Access
     fields: Mapping[str, Any]
+    part: int = 0
 
     def tasks(self) -> tuple[str | None, ...]:
-        """The ids of the tasks asked about, in order; None where one has none.
+        """The ids of this part's tasks, in order; None where one has none.
 
         Raises:
             SpecError: no list, or too long.
         """
         found = self.fields.get("tasks")
-        if not isinstance(found, list) or len(found) > MAX_HEADS:
-            raise SpecError(f"{VARIABLE}: tasks: expected a list of at most {MAX_HEADS}")
-        return tuple(_task(item) for item in found)
+        if not isinstance(found, list) or len(found) > MAX_TASKS:
+            raise SpecError(f"{VARIABLE}: tasks: expected a list of at most {MAX_TASKS}")
+        return tuple(_task(item) for item in found[self.part * MAX_HEADS :][:MAX_HEADS])
 
     def task(self) -> str:
         """The id of the one task it is about.
@@ -64,8 +69,8 @@ class Errand:
         return found
 
 
-def read_errand(text: str | None) -> Errand:
-    """Read the variable.
+def read_errand(text: str | None, part: str | None = None) -> Errand:
+    """Read the variables: the errand, and which part of it is meant, the first by default.
 
     Raises:
         SpecError: it is not set, no JSON, or a field is wrong.
@@ -81,8 +86,11 @@ def read_errand(text: str | None) -> Errand:
     duty = fields.get("duty")
     if duty not in DUTIES:
         raise SpecError(f"{VARIABLE}: duty: {str(duty)[:40]!r} is unknown; one of {', '.join(DUTIES)}")
+    if not (part or "0").isdecimal() or len(part or "") > 9:
+        raise SpecError(f"{PART}: expected a number, got {str(part)[:40]!r}")
     try:
-        return Errand(duty=duty, store=Access.from_json(fields.get("store"), "store"), fields=fields)
+        store = Access.from_json(fields.get("store"), "store")
+        return Errand(duty=duty, store=store, fields=fields, part=int(part or "0"))
     except SpecError as error:
         raise SpecError(f"{VARIABLE}: {error}") from None
 
