@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from evergraft.api.modulegraph import Maintenance, ModuleGraph, Store
-from evergraft_operator import admission, conditions, cron, reading, stewards, waiting
+from evergraft_operator import admission, conditions, cron, reading, report, stewards, waiting
 from evergraft_operator.conditions import Condition
 from evergraft_operator.events import Event
 from evergraft_operator.graphstatus import (
@@ -181,7 +181,7 @@ def _conditions(
     refusal: tuple[str, str] | None,
     before: dict[str, Condition],
     errands: tuple[Errand, ...],
-    held: str | None,
+    held: tuple[str, str] | None,
 ) -> Iterator[Condition]:
     trouble = refusal or _refused(observed) or _bad_schedule(observed.graph) or _failed(observed, errands)
     if refusal is not None:
@@ -191,7 +191,7 @@ def _conditions(
     else:
         yield Condition("Ready", "True", "Initialized", "Tasks can grow the graph")
     if held is not None and refusal is None:
-        yield Condition("Reconciling", "True", "StewardWaiting", held)
+        yield Condition("Reconciling", "True", *held)
     elif refusal is None and status.graph is None and trouble is None:
         yield Condition("Reconciling", "True", "Initializing", "a steward prepares the store")
     else:
@@ -203,13 +203,23 @@ def _conditions(
     yield _verification(observed, before)
 
 
-def _held_up(observed: GraphObserved, now: Moment) -> str | None:
-    """Why the steward at work does not start, None if it has not been waiting long."""
+def _held_up(observed: GraphObserved, now: Moment) -> tuple[str, str] | None:
+    """Reason and sentence about a steward that failed before or does not start; None if all goes well."""
     job = next((job for job in observed.jobs if job.live), None)
-    if job is None or seconds_between(job.created, now) < HELD_AFTER_S:
+    if job is None:
         return None
-    wait = waiting.for_pods(job, [pod for pod in observed.pods if pod.owner == job.uid], observed.events, now)
-    return None if wait is None else f"steward {job.name} does not start, and Tasks wait for it: {wait.sentence}"
+    mine = [pod for pod in observed.pods if pod.owner == job.uid]
+    failed = [pod for pod in mine if pod.phase == "Failed"]
+    if failed:
+        last = max(failed, key=lambda pod: (pod.ended or reading.EPOCH, pod.name))
+        told = reading.text(report.document(last.message).get("reason"), 500) or last.end_reason or "no report"
+        return "StewardRetrying", f"steward {job.name} is tried again: {told}"
+    if seconds_between(job.created, now) < HELD_AFTER_S:
+        return None
+    wait = waiting.for_pods(job, mine, observed.events, now)
+    if wait is None:
+        return None
+    return "StewardWaiting", f"steward {job.name} does not start, and Tasks wait for it: {wait.sentence}"
 
 
 def _next_look(observed: GraphObserved, now: Moment) -> float | None:
