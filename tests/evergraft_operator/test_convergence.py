@@ -313,16 +313,16 @@ def test_suspend_deletes_the_job_and_keeps_the_search(rounds: int) -> None:
 
 def test_a_cluster_rebuilt_from_git_trains_nothing() -> None:
     cluster = Cluster(graph=graph_document(ready=False))
-    for number in range(45):
-        name = f"task{number:02}"
+    for number in range(165):
+        name = f"task{number:03}"
         cluster.tasks["vision", name] = task_document(name, uid=f"uid-{number}")
         cluster.close(f"vision/{name}", RunKey(1, 1), "committed")
     cluster.calm()
     phases = {task["status"]["phase"] for task in cluster.tasks.values()}
     created = [line for line in cluster.log if " create " in line]
     assert phases == {"Succeeded"}
-    assert len(created) == 4  # One that adopts the graph, three that read 20, 20 and 5 heads.
-    assert sum("AlreadyCommitted" in line for line in cluster.log) == 45
+    assert len(created) == 3  # One that adopts the graph, two that read 160 and 5 heads.
+    assert sum("AlreadyCommitted" in line for line in cluster.log) == 165
 
 
 @QUICK

@@ -231,7 +231,7 @@ class Cluster:
         if job["spec"].get("suspend") or not Job.read(job).live:
             return
         missing = job["spec"]["parallelism"] - len(self.active(job))
-        for _ in range(missing):
+        for index in range(missing):
             self._names += 1
             name = f"{key[1]}-{self._names}"
             self.pods[name] = {
@@ -240,6 +240,7 @@ class Cluster:
                     "uid": f"{name}-uid",
                     "creationTimestamp": reading.written(self.now),
                     "ownerReferences": [{"kind": "Job", "uid": job["metadata"]["uid"]}],
+                    "labels": {labels.JOB_INDEX: str(index)},
                 },
                 "status": {"phase": "Pending", "conditions": []},
             }
@@ -286,7 +287,9 @@ class Cluster:
         if Job.read(job).finished:
             return
         if code == 0:
-            self._finish(job, "Complete", "SuccessPolicy", "")
+            others = [item for item in self.active(job) if item is not pod] if steward else []
+            if not others:  # One worker suffices; of a steward's pods each has its part.
+                self._finish(job, "Complete", "SuccessPolicy", "")
         elif code in (64, 65):
             status["failed"] = status.get("failed", 0) + 1
             self._finish(
@@ -351,10 +354,11 @@ class Cluster:
         self.make_pods(key)
         for pod in self.active(job):
             self.start_pod(pod)
-            said = self._steward_says(job) if message is None else message
+            part = int(pod["metadata"]["labels"][labels.JOB_INDEX]) * stewards.BATCH
+            said = self._steward_says(job, part) if message is None else message
             self.end_pod(pod, 0, message=said)
 
-    def _steward_says(self, job: Fields) -> str:
+    def _steward_says(self, job: Fields, part: int) -> str:
         duty = job["metadata"]["labels"][labels.DUTY]
         asked = json.loads(job["metadata"]["annotations"][labels.QUESTION])
         value: Fields = {"format": 1, "reason": "done", "graph": {"version": 7, "tasks": len(self.head), "modules": 9}}
@@ -365,7 +369,7 @@ class Cluster:
             if known is not None:
                 self.head[asked["task"]["task"]] = Closed(known.run, "removed", self.step)
         elif duty == "heads":
-            value["heads"] = [self._head_says(item) for item in asked["tasks"]]
+            value["heads"] = [self._head_says(item) for item in asked["tasks"][part:][: stewards.BATCH]]
         return json.dumps(value)
 
     def _head_says(self, asked: Mapping[str, Any]) -> Fields:
