@@ -111,7 +111,8 @@ class Git:
 
         def found() -> Object | None:
             jobs = (job for job in jobs_of(self.admin, self.namespace) if not job["status"].get("conditions"))
-            return next((job for job in jobs if wanted.items() <= job["metadata"]["labels"].items()), None)
+            alive = (job for job in jobs if "deletionTimestamp" not in job["metadata"])
+            return next((job for job in alive if wanted.items() <= job["metadata"]["labels"].items()), None)
 
         return eventually(found, what=f"a Job with {tags}")
 

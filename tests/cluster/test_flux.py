@@ -7,7 +7,6 @@ waits for and prunes is tried, not how it fetches.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import http.server
@@ -72,6 +71,14 @@ def program() -> Path:
     return built
 
 
+def is_served(admin: Rest, path: str) -> bool:
+    return admin.call("GET", path)[0] == 200
+
+
+def is_empty(admin: Rest, path: str) -> bool:
+    return not admin.must("GET", path)["items"]
+
+
 @pytest.fixture(scope="module")
 def flux_crds(api_cluster: Cluster) -> None:
     """Flux's own kinds, from its modules' files."""
@@ -80,8 +87,10 @@ def flux_crds(api_cluster: Cluster) -> None:
     controller = go("list", "-m", "-f", "{{.Dir}}", CONTROLLER).strip()
     for folder in (source, controller):
         api_cluster.kubectl("apply", "--server-side", "-f", f"{folder}/config/crd/bases")
-    kinds = ("kustomizations.kustomize.toolkit.fluxcd.io", "gitrepositories.source.toolkit.fluxcd.io")
-    api_cluster.kubectl("wait", "--for=condition=Established", *(f"crd/{kind}" for kind in kinds), "--timeout=30s")
+    admin = Rest(api_cluster)
+    for path in (KUSTOMIZATIONS, SOURCES):
+        eventually(functools.partial(is_served, admin, path), what=path)
+    admin.close()
 
 
 @pytest.fixture(scope="module")
@@ -174,8 +183,9 @@ def repository(api_cluster: Cluster, controller: Path, operator: Operator, tmp_p
         yield made
         for item in admin.must("GET", KUSTOMIZATIONS)["items"]:
             admin.call("DELETE", f"{KUSTOMIZATIONS}/{item['metadata']['name']}")
-        with contextlib.suppress(AssertionError):
-            eventually(lambda: not admin.must("GET", KUSTOMIZATIONS)["items"], what="the Kustomizations' end")
+        jobs = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
+        for path in (KUSTOMIZATIONS, jobs):
+            eventually(functools.partial(is_empty, admin, path), what=f"the end of all {path}", within_s=60)
         server.shutdown()
     admin.close()
 
