@@ -27,7 +27,7 @@ from evergraft_operator.graphstatus import (
 from evergraft_operator.observed import Thing
 from evergraft_operator.plan import Deletion, Fields, Plan
 from evergraft_operator.reading import Moment, seconds_between
-from evergraft_operator.stewards import Errand, Question
+from evergraft_operator.stewards import Errand, Question, Removal
 
 __all__ = ["GraphObserved", "reconcile_graph", "store_key"]
 
@@ -97,9 +97,8 @@ def _errands(spec: ModuleGraph, status: GraphStatus, observed: GraphObserved, no
     if status.graph is None:
         yield stewards.init_errand(spec)
         return
-    removed = {fact.uid for job in observed.jobs if (fact := stewards.removal_fact(job, observed.pods)) and fact.done}
-    for removal in sorted((item for item in observed.removals if item.uid not in removed), key=lambda item: item.uid):
-        yield stewards.remove_errand(removal)
+    if removals := _open_removals(observed):
+        yield stewards.remove_errand(removals)
     if questions := _open_questions(observed):
         yield stewards.heads_errand(questions)
     maintenance = spec.spec.maintenance or Maintenance()
@@ -119,9 +118,19 @@ def _open_questions(observed: GraphObserved) -> list[Question]:
     """
     facts = [fact for job in observed.jobs for fact in stewards.head_facts(job, observed.pods)]
     answered = {(fact.uid, fact.run, fact.attempt) for fact in facts}
-    tried = Counter(uid for job in observed.jobs if job.complete for uid in stewards.asked_about(job))
+    asked = [job for job in observed.jobs if job.duty == "heads" and job.complete]
+    tried = Counter(uid for job in asked for uid in stewards.asked_about(job))
     unanswered = (item for item in observed.questions if (item.uid, item.run, item.attempt) not in answered)
     return sorted(unanswered, key=lambda item: (tried[item.uid], item.uid, str(item.run), item.attempt))
+
+
+def _open_removals(observed: GraphObserved) -> list[Removal]:
+    """The routes that no steward has removed yet; last those that one could not, since others build on them."""
+    facts = [fact for job in observed.jobs for fact in stewards.removal_facts(job, observed.pods)]
+    removed = {fact.uid for fact in facts if fact.done}
+    tried = Counter(fact.uid for fact in facts)
+    left = (item for item in observed.removals if item.uid not in removed)
+    return sorted(left, key=lambda item: (tried[item.uid], item.uid))
 
 
 def _collection_due(maintenance: Maintenance, last: Moment) -> Moment | None:

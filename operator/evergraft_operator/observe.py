@@ -189,9 +189,9 @@ class Observer:
             job = Job.read(entry.document())
             pods = self._pods([job])
             heads += [fact for fact in stewards.head_facts(job, pods) if fact.uid == uid]
-            found = stewards.removal_fact(job, pods)
-            if found is not None and found.uid == uid and (removal is None or found.done):
-                removal = found
+            for found in stewards.removal_facts(job, pods):
+                if found.uid == uid and (removal is None or found.done):
+                    removal = found
         return tuple(heads), removal
 
     def _pods(self, jobs: Iterable[Job]) -> tuple[Pod, ...]:

@@ -83,9 +83,9 @@ def heads_errand(questions: Sequence[Question]) -> Errand:
     return Errand("heads", {"tasks": [question.to_json() for question in questions[:MAX_ASKED]]})
 
 
-def remove_errand(removal: Removal) -> Errand:
-    """Take one route out of service."""
-    return Errand("remove", {"task": removal.to_json()})
+def remove_errand(removals: Sequence[Removal]) -> Errand:
+    """Take the first routes out of service."""
+    return Errand("remove", {"tasks": [removal.to_json() for removal in removals[:BATCH]]})
 
 
 def collect_errand(graph: ModuleGraph, *, due: str) -> Errand:
@@ -234,15 +234,22 @@ def _head_fact(question: Mapping[str, Any], state: report.HeadState) -> HeadFact
 
 
 def asked_about(job: Job) -> tuple[str, ...]:
-    """The uids of the Tasks that a `heads` steward was asked about."""
-    asked = reading.objects(job.question, "tasks", at_most=MAX_ASKED) if job.duty == "heads" else ()
-    return tuple(reading.text(item.get("uid"), 64) for item in asked)
+    """The uids of the Tasks that a `heads` or `remove` steward was asked about."""
+    return tuple(
+        reading.text(item.get("uid"), 64) for item in reading.objects(job.question, "tasks", at_most=MAX_ASKED)
+    )
 
 
-def removal_fact(job: Job, pods_seen: Iterable[Pod]) -> RemovalFact | None:
-    """How a `remove` steward fared, None while it works or for another duty."""
+def removal_facts(job: Job, pods_seen: Iterable[Pod]) -> tuple[RemovalFact, ...]:
+    """How a `remove` steward fared with each route, nothing while it works or for another duty.
+
+    All are removed if it ended well; the answer of one that did not lists in `removed` for each whether it is.
+    """
     found = answer(job, pods_seen)
     if job.duty != "remove" or found is None:
-        return None
-    uid = reading.text(reading.mapping(job.question, "task").get("uid"), 64)
-    return RemovalFact(uid=uid, done=found.ok, message=found.reason)
+        return ()
+    told = reading.items(found.fields, "removed", at_most=BATCH)
+    done = [found.ok or (place < len(told) and told[place] is True) for place in range(BATCH)]
+    return tuple(
+        RemovalFact(uid=uid, done=over, message=found.reason) for uid, over in zip(asked_about(job), done, strict=False)
+    )

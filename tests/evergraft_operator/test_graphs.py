@@ -146,13 +146,17 @@ def test_what_had_no_answer_is_asked_again_and_holds_up_nobody() -> None:
 
 
 def test_a_removal_that_others_are_in_the_way_of_holds_up_nobody() -> None:
-    removals = (Removal("uid-a", "vision/parent"), Removal("uid-b", "vision/child"))
+    removals = tuple(Removal(f"uid-{number:02}", f"vision/t{number}") for number in range(22))
     first = reconcile_graph(seen(removals=removals), at(0))
-    failed = done(first, code=64, message={"reason": "others build on it"})
+    assert asked(first) == [f"uid-{number:02}" for number in range(20)]
+    failed = done(first, code=64, message={"reason": "others build on it", "removed": [False, *[True] * 18]})
+    facts = stewards.removal_facts(failed["jobs"][0], failed["pods"])
+    assert [fact.uid for fact in facts if not fact.done] == ["uid-00", "uid-19"]
     second = reconcile_graph(seen(removals=removals, questions=questions(1), **failed), at(60))
-    assert json.loads(second.create[0]["metadata"]["annotations"][labels.QUESTION])["task"]["uid"] == "uid-b"
-    assert conditions(second)["Stalled"].reason == "RemoveFailed"
-    assert duty(reconcile_graph(seen(removals=removals[:1], questions=questions(1), **failed), at(60))) == "heads"
+    assert asked(second) == ["uid-20", "uid-21", "uid-00", "uid-19"]
+    alone = done(reconcile_graph(seen(removals=removals[:1]), at(0)), code=64, message={"reason": "others build on it"})
+    third = reconcile_graph(seen(removals=removals[:1], questions=questions(1), **alone), at(60))
+    assert (duty(third), conditions(third)["Stalled"].reason) == ("heads", "RemoveFailed")
 
 
 @pytest.mark.parametrize("long", ["collect", "verify"])
@@ -188,8 +192,7 @@ def test_removals_come_before_questions_and_are_done_once() -> None:
     plan = reconcile_graph(seen(questions=questions(1), removals=(removal,)), at(0))
     assert duty(plan) == "remove"
     facts = done(plan)
-    fact = stewards.removal_fact(facts["jobs"][0], facts["pods"])
-    assert fact is not None
+    (fact,) = stewards.removal_facts(facts["jobs"][0], facts["pods"])
     assert (fact.uid, fact.done) == ("uid-r", True)
     then = reconcile_graph(seen(questions=questions(1), removals=(removal,), **facts), at(9))
     assert duty(then) == "heads"

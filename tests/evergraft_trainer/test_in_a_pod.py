@@ -317,11 +317,10 @@ def test_stewards_end_to_end(cluster: Cluster) -> None:
     adopted = cluster.errand(stewards.init_errand(module_graph(cluster.graph())))
     assert (adopted.code, adopted.answer.graph) == (0, log.read_info(cluster.store).graph)
 
-    removal = stewards.remove_errand(Removal(uid="u", task="vision/gone"))
+    removal = stewards.remove_errand([Removal(uid="u", task="vision/gone")])
     for sentence in ("its route is removed", "no route serves it"):
         removed = cluster.errand(removal)
-        fact = stewards.removal_fact(*removed.read())
-        assert fact is not None
+        (fact,) = stewards.removal_facts(*removed.read())
         assert (fact.uid, fact.done) == ("u", True)
         assert sentence in fact.message
     collected = cluster.errand(stewards.collect_errand(module_graph(cluster.graph()), due="now"))

@@ -69,7 +69,7 @@ class Cluster:
         jobs, pods = self._parsed_jobs(labels.TASK_UID, task.uid), self._parsed_pods()
         stewards_seen = self._parsed_jobs(labels.COMPONENT, labels.STEWARD)
         facts = [fact for job in stewards_seen for fact in stewards.head_facts(job, pods)]
-        removals = [fact for job in stewards_seen if (fact := stewards.removal_fact(job, pods))]
+        removals = [fact for job in stewards_seen for fact in stewards.removal_facts(job, pods)]
         return Observed(
             task=task,
             settings=self.settings,
@@ -365,9 +365,10 @@ class Cluster:
         if duty == "init":
             value["graphID"] = "g1"
         elif duty == "remove":
-            known = self.head.get(asked["task"]["task"])
-            if known is not None:
-                self.head[asked["task"]["task"]] = Closed(known.run, "removed", self.step)
+            for item in asked["tasks"]:
+                known = self.head.get(item["task"])
+                if known is not None:
+                    self.head[item["task"]] = Closed(known.run, "removed", self.step)
         elif duty == "heads":
             value["heads"] = [self._head_says(item) for item in asked["tasks"][part:][: stewards.BATCH]]
         return json.dumps(value)

@@ -57,7 +57,13 @@ def test_a_newer_operator_s_errand_is_left_alone(graph: Path) -> None:
 
 @pytest.mark.parametrize(
     ("duty", "fields"),
-    [("heads", {}), ("heads", {"tasks": [{}] * 161}), ("remove", {"task": "a/one"}), ("collect", {"gracePeriod": "x"})],
+    [
+        ("heads", {}),
+        ("heads", {"tasks": [{}] * 161}),
+        ("remove", {"tasks": ["a/one"]}),
+        ("remove", {"tasks": []}),
+        ("collect", {"gracePeriod": "x"}),
+    ],
 )
 def test_a_duty_without_its_fields_is_refused(graph: Path, duty: str, fields: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match="EVERGRAFT_STEWARD"):
@@ -83,13 +89,13 @@ def test_each_pod_reads_its_own_part(graph: Path) -> None:
 
 def test_a_route_is_removed_once(graph: Path) -> None:
     for _ in range(2):
-        assert do(errand(graph, "remove", task={"uid": "u", "task": "a/one"})).exit_code == 0
+        assert do(errand(graph, "remove", tasks=[{"uid": "u", "task": "a/one"}])).exit_code == 0
     store = FileStore(graph)
     head = log.read_graph(store)
     state = head.task("a/one")
     assert state is not None
     assert (state.route, state.outcome, head.version) == (None, "removed", 2)
-    assert do(errand(graph.parent / "nowhere", "remove", task={"task": "a/one"})).exit_code == 0
+    assert do(errand(graph.parent / "nowhere", "remove", tasks=[{"task": "a/one"}])).exit_code == 0
     with pytest.raises(ConflictError, match="RouteRemoved"):
         land(store, head, "a/one")  # its run key stays closed
 
@@ -97,8 +103,19 @@ def test_a_route_is_removed_once(graph: Path) -> None:
 def test_a_route_that_others_build_on_stays(graph: Path) -> None:
     store = FileStore(graph)
     land(store, log.read_graph(store), "a/two", parent="a/one")
-    with pytest.raises(ConflictError, match="a/two build"):
-        do(errand(graph, "remove", task={"task": "a/one"}))
+    answer = do(errand(graph, "remove", tasks=[{"task": "a/one"}, {"task": "a/none"}, {"task": "root"}]))
+    assert (answer.exit_code, answer.removed) == (64, [False, True, False])
+    assert "a/two build" in answer.reason
+    assert json.loads(answer.encode())["removed"] == [False, True, False]
+
+
+def test_routes_that_build_on_each_other_go_in_the_order_in_which_they_can(graph: Path) -> None:
+    store = FileStore(graph)
+    land(store, log.read_graph(store), "a/two", parent="a/one")
+    land(store, log.read_graph(store), "a/three", parent="a/two")
+    answer = do(errand(graph, "remove", tasks=[{"task": f"a/{name}"} for name in ("one", "two", "three")]))
+    assert (answer.exit_code, answer.removed) == (0, [True, True, True])
+    assert [task for task, state in log.read_graph(store).tasks() if state.route is not None] == ["root"]
 
 
 def test_a_collection_overtaken_without_end_is_tried_again(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:

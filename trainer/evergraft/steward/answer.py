@@ -27,6 +27,7 @@ class Answer:
     graph_id: str | None = None
     graph: Mapping[str, int] | None = None
     heads: Sequence[Mapping[str, Any] | None] | None = None
+    removed: Sequence[bool] | None = None
     exit_code: int = 0
 
     def encode(self) -> bytes:
@@ -36,6 +37,8 @@ class Answer:
             fields["graphID"] = self.graph_id
         if self.graph is not None:
             fields["graph"] = dict(self.graph)
+        if self.removed is not None:
+            fields["removed"] = list(self.removed)
         if self.heads is not None:
             fields["heads"] = _fitting([_brief(head) for head in self.heads], room=MAX_BYTES - len(_dump(fields)))
         return _dump(fields)

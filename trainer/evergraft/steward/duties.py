@@ -1,4 +1,4 @@
-"""The five duties of a steward: start or adopt a graph, read heads, remove a route, collect, verify.
+"""The five duties of a steward: start or adopt a graph, read heads, remove routes, collect, verify.
 
 Each may be cut off anywhere and done again. Only `init`, and `verify` with answers, need torch; the others run in an
 image without it. Called by ``evergraft steward``.
@@ -18,7 +18,7 @@ from evergraft.steward.answer import Answer
 from evergraft.steward.errand import Errand
 from evergraft.store import log
 from evergraft.store.gc import gc
-from evergraft.store.headline import all_totals, head_facts
+from evergraft.store.headline import MAX_LISTED, all_totals, head_facts
 from evergraft.store.remove import remove_route
 from evergraft.store.seam import Store
 from evergraft.store.verify import verify
@@ -64,28 +64,51 @@ def _heads(errand: Errand, store: Store) -> Answer:
 
 
 def _remove(errand: Errand, store: Store) -> Answer:
-    """Take a task's route out of service; done already where there is none.
+    """Take tasks' routes out of service, whichever can go first; exit code 64 if one has to stay."""
+    tasks = errand.named()
+    told: dict[str, str] = {}
+    stays: dict[str, str] = {}
+    left = tuple(dict.fromkeys(tasks))
+    while left:
+        stays = {}
+        for task in left:
+            try:
+                told[task] = _remove_one(store, task)
+            except UserError as error:
+                stays[task] = str(error)
+        # What builds on another may be among them, so another turn may do what this one could not.
+        left = tuple(stays) if len(stays) < len(left) else ()
+    reason = next(iter(stays.values()), "; ".join(told.values()))
+    try:
+        graph = all_totals(store, log.read_graph(store), at_most=MAX_LISTED)
+    except NotAGraphError:
+        graph = None
+    code = UserError.exit_code if stays else 0
+    return Answer(reason, graph=graph, removed=[task not in stays for task in tasks], exit_code=code)
+
+
+def _remove_one(store: Store, task: str) -> str:
+    """Take a task's route out of service, in a sentence; done already where there is none.
 
     Raises:
-        ConflictError: others build on it.
+        UserError: it is the root, or others build on it.
     """
-    task = errand.task()
     if task == ROOT_TASK:
         raise UserError("remove: the root is no task's route and stays")
     try:
         state, version = log.read_task(store, task)
     except NotAGraphError:
-        return Answer(f"{task}: there is no graph, so no route serves it")
+        return f"{task}: there is no graph, so no route serves it"
     if state is None or state.route is None:
-        return Answer(f"{task}: no route serves it at version {version}")
+        return f"{task}: no route serves it at version {version}"
     try:
         after = remove_route(store, task, author=AUTHOR)
     except ConflictError:
         state, version = log.read_task(store, task)
         if state is not None and state.route is None:
-            return Answer(f"{task}: another has removed its route by version {version}")
+            return f"{task}: another has removed its route by version {version}"
         raise
-    return Answer(f"{task}: its route is removed at version {after.version}", graph=all_totals(store, after))
+    return f"{task}: its route is removed at version {after.version}"
 
 
 def _collect(errand: Errand, store: Store) -> Answer:

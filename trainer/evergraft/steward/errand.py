@@ -43,15 +43,15 @@ class Errand:
             raise SpecError(f"{VARIABLE}: tasks: expected a list of at most {MAX_TASKS}")
         return tuple(_task(item) for item in found[self.part * MAX_HEADS :][:MAX_HEADS])
 
-    def task(self) -> str:
-        """The id of the one task it is about.
+    def named(self) -> tuple[str, ...]:
+        """Those ids, where each must be one.
 
         Raises:
-            SpecError: there is none.
+            SpecError: one is not, or there is none.
         """
-        found = _task(self.fields.get("task"))
-        if found is None:
-            raise SpecError(f"{VARIABLE}: task: expected an object with a task id")
+        found = tuple(task for task in self.tasks() if task is not None)
+        if not found or len(found) != len(self.tasks()):
+            raise SpecError(f"{VARIABLE}: tasks: expected objects with a task id each")
         return found
 
     def grace_s(self) -> float:
