@@ -28,6 +28,7 @@ NOT_RUN = "cluster tests were not run: "
 """How a skip's reason begins; tests/conftest.py looks for it."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark this folder's tests. Their time limit leaves fixtures out: the first one may build for 12 minutes."""
     for item in items:
