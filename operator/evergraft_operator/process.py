@@ -187,7 +187,10 @@ class Process:
             things = [(entry.kind, entry) for kind in (TASK, GRAPH) for entry in self.cache.each(kind.name)]
             tasks = (Thing.read(entry.document()) for kind, entry in things if kind == TASK.name)
             graphs = (Thing.read(entry.document()) for kind, entry in things if kind == GRAPH.name)
-            await asyncio.to_thread(fleet.show, self.metrics, tasks, graphs, _now())
+            try:
+                await asyncio.to_thread(fleet.show, self.metrics, tasks, graphs, _now())
+            except Exception:
+                logger.exception("the figures could not be told")
             await asyncio.sleep(SHOW_S)
 
     async def _measure_lag(self) -> None:

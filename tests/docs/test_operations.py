@@ -46,7 +46,7 @@ NO_REASONS = {
     *("After", "BackOff", "ContainerConfig", "ReadingHead", "Reporting", "Stopping"),
     "GraphObserved",
 }
-MADE_UP = {f"{duty}Failed" for duty in ("Init", "Heads", "Remove", "Collect")}
+MADE_UP = {f"{duty}Failed" for duty in ("Init", "Heads", "Remove", "Collect", "Verify")}
 """Reasons that the code puts together."""
 
 Row = tuple[str, ...]

@@ -19,6 +19,7 @@ from kubernetes.aio.client import Configuration
 from evergraft.errors import SpecError
 from evergraft_operator import __main__ as main_module
 from evergraft_operator import handlers, logs
+from evergraft_operator import process as process_module
 from evergraft_operator.process import Process
 from evergraft_operator.settings import Address, read_settings
 
@@ -135,3 +136,26 @@ def test_it_runs_as_a_number_without_an_account(pod: str, monkeypatch: pytest.Mo
     monkeypatch.setattr("kopf.operator", operator)
     asyncio.run(main_module.run(read_settings({"EVERGRAFT_POD_NAME": pod})))
     assert told["identity"] == (pod or socket.gethostname())
+
+
+def test_figures_that_cannot_be_told_once_are_told_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+
+    def show(*_: object) -> None:
+        told.append(len(told))
+        if len(told) == 1:
+            raise RuntimeError("an object nobody thought of")
+
+    async def scenario() -> None:
+        process = Process(read_settings({}), Configuration())
+        try:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await process._show()
+        finally:
+            await process.client.close()
+
+    monkeypatch.setattr(process_module.fleet, "show", show)
+    monkeypatch.setattr(process_module, "SHOW_S", 0.01)
+    asyncio.run(scenario())
+    assert len(told) > 1
