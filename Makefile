@@ -30,14 +30,14 @@ demo: $(STAMP) ## Prepare real data, train a stream of tasks into one graph, sho
 
 test: $(STAMP) ## Run every test
 	$(CLUSTER) build
-	$(BIN)/python -m pytest -n 3 --dist loadgroup tests
+	$(BIN)/python -m pytest -n 3 --dist loadscope tests
 
 test-fast: $(STAMP) ## Run the tests that need no server and no long training (under 60 s)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not server and not cluster" tests
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow and not server and not cluster" tests
 
 test-long: $(STAMP) ## Run every test, the long ones at full size
 	$(CLUSTER) build
-	EVERGRAFT_TEST_LONG=1 $(BIN)/python -m pytest -n 3 --dist loadgroup tests
+	EVERGRAFT_TEST_LONG=1 $(BIN)/python -m pytest -n 3 --dist loadscope tests
 
 check: $(STAMP) ## Format, lint, types and import contracts
 	$(BIN)/ruff format --check .

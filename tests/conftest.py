@@ -7,8 +7,10 @@ out stores. At the end of a run one line says what this machine could not run.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from tests.groups import GroupScheduling
 
 from evergraft.testing.servers import ObjectServer, ServerMissingError
 from evergraft.testing.servers import gcs_server as run_gcs
@@ -33,6 +35,11 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer
             yield server
     except ServerMissingError as missing:
         pytest.skip(str(missing))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    """Tests that share a cluster stay in one process."""
+    return GroupScheduling(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

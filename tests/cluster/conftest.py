@@ -1,8 +1,8 @@
 """Clusters for the tests of this folder: one with two nodes, and one that is an API server alone.
 
-Each is started when a test first asks for it, and ends with the tests, also when these are killed. The tests run in
-two groups beside each other, each on a cluster of its own: most of what they do is wait. Where this machine cannot
-run a cluster they are skipped with the reason, or fail where EVERGRAFT_REQUIRE_CLUSTER=1 says that they must run.
+Each is started when a test first asks for it, and ends with the tests, also when these are killed. Several processes
+share the files as tests/groups.py says, each with clusters of its own. Where this machine cannot run a cluster they
+are skipped with the reason, or fail where EVERGRAFT_REQUIRE_CLUSTER=1 says that they must run.
 """
 
 from __future__ import annotations
@@ -22,13 +22,10 @@ from tests.cluster.scene import Scene
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT_S = 300
-SEARCHES = ("test_life.py", "test_losses.py", "test_waiting.py")
-"""Files of the first group: what happens to searches, nodes that die included."""
 NOT_RUN = "cluster tests were not run: "
 """How a skip's reason begins; tests/conftest.py looks for it."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark this folder's tests. Their time limit leaves fixtures out: the first one may build for 12 minutes."""
     for item in items:
@@ -37,8 +34,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             seconds = own.args[0] if own is not None and own.args else TIMEOUT_S
             item.add_marker(pytest.mark.timeout(seconds, func_only=True), append=False)
             item.add_marker(pytest.mark.cluster)
-            group = "searches" if item.path.name in SEARCHES else "cluster"
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @contextmanager

@@ -303,9 +303,3 @@ def test_clusters_side_by_side_share_no_address() -> None:
 def test_what_is_installed_is_not_asked_for_again(binaries: Binaries) -> None:
     assert missing(CLUSTER) == []
     assert missing({"nothing-such": "nothing-such"}) == ["nothing-such"]
-
-
-def test_tests_of_the_cluster_stay_in_their_group(request: pytest.FixtureRequest) -> None:
-    """Else each of several processes would start clusters of its own."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        assert request.node.nodeid.endswith("@cluster")
