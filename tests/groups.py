@@ -1,4 +1,4 @@
-"""Which tests stay together in one of several processes: those that share a cluster; each other goes where there is room.
+"""Which tests stay together in one of several processes: those that share a cluster; others go where there is room.
 
 A scheduler for pytest-xdist, whose own groups do not work with pytest 9.2: it renames tests, which that no longer
 allows. Most of what cluster tests do is wait, so three groups run beside each other. Used by conftest.py.
