@@ -134,6 +134,9 @@ class Process:
         idle = time.monotonic() - self._ticked
         if self.filled and idle > STUCK_S:
             return f"stuck for {idle:.0f} s"
+        for task in (*self._tasks, *self._lead):
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                return f"{task.get_name()} has ended"
         # kopf ends a watch for good at errors that last, and at some that do not; only a new start brings it back.
         ended = self._watches - _count_watches()
         return f"{ended} watches have ended" if ended > 0 else ""

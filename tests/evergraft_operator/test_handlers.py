@@ -18,7 +18,7 @@ from kubernetes.aio.client import Configuration
 
 from evergraft.errors import SpecError
 from evergraft_operator import __main__ as main_module
-from evergraft_operator import handlers, logs
+from evergraft_operator import fleet, handlers, logs
 from evergraft_operator import process as process_module
 from evergraft_operator.process import Process
 from evergraft_operator.settings import Address, read_settings
@@ -122,6 +122,32 @@ def test_a_watch_that_has_ended_is_a_reason_for_a_new_start() -> None:
     asyncio.run(scenario())
 
 
+def test_a_part_that_has_broken_is_a_reason_for_a_new_start() -> None:
+    async def scenario() -> None:
+        process = Process(read_settings({}), Configuration())
+        try:
+
+            async def breaks() -> None:
+                raise RuntimeError("a worker's end")
+
+            async def ends() -> None:
+                return
+
+            process.filled = True
+            process._lead = [process._spawn(ends(), "take over")]
+            await asyncio.wait(process._lead)
+            assert process.sick() == ""
+            process._lead += [process._spawn(breaks(), "worker 3")]
+            await asyncio.wait(process._lead)
+            assert process.sick() == "evergraft worker 3 has ended"
+            with pytest.raises(RuntimeError, match="a worker's end"):
+                await process._lead[1]
+        finally:
+            await process.client.close()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("pod", ["op-1", ""])
 def test_it_runs_as_a_number_without_an_account(pod: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, object] = {}
@@ -155,7 +181,7 @@ def test_figures_that_cannot_be_told_once_are_told_the_next_time(monkeypatch: py
         finally:
             await process.client.close()
 
-    monkeypatch.setattr(process_module.fleet, "show", show)
+    monkeypatch.setattr(fleet, "show", show)
     monkeypatch.setattr(process_module, "SHOW_S", 0.01)
     asyncio.run(scenario())
     assert len(told) > 1
