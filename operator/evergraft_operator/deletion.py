@@ -23,9 +23,9 @@ def plan(observed: Observed, previous: Previous, now: Moment) -> Plan:
     task = observed.task
     delete = tuple(Deletion.of(job) for job in observed.jobs if job.deleting is None)
     if labels.FINALIZER not in task.finalizers:
-        return Plan()  # Its Jobs go by owner reference; nobody reads its status any more.
+        return Plan(delete=delete)  # Held back by somebody else's finalizer; nobody reads its status any more.
     if raw_policy(task) != "Delete":
-        return Plan(finalizer="remove")
+        return Plan(delete=delete, finalizer="remove")
     if not _own(observed, previous):
         return Plan(delete=delete, finalizer="remove")
     done, why = _outcome(observed, now)

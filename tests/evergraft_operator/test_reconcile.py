@@ -493,6 +493,14 @@ def test_a_route_that_cannot_be_removed_is_given_up(change: dict[str, Any]) -> N
     assert (plan.finalizer, reasons(plan)) == ("remove", ["RouteNotRemoved"])
 
 
+@pytest.mark.parametrize("policy", ["Delete", "Retain"])
+def test_a_deleted_task_that_somebody_else_holds_back_trains_no_more(policy: str) -> None:
+    plan = deleting(policy, finalizers=["other/one"], jobs=(JOB,))
+    assert ([item.name for item in plan.delete], plan.finalizer, plan.status) == ([JOB.name], None, None)
+    gone = deleting("Retain", finalizers=[labels.FINALIZER], jobs=(JOB,))
+    assert (len(gone.delete), gone.finalizer) == (1, "remove")
+
+
 def test_who_never_worked_in_a_graph_takes_no_route_out_of_it() -> None:
     plan = deleting("Delete", finalizers=[labels.FINALIZER], worked=False)
     assert (plan.finalizer, plan.removal, plan.events) == ("remove", None, ())
