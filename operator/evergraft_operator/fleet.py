@@ -24,9 +24,9 @@ Series = dict[tuple[str, ...], float]
 
 
 def show(metrics: Metrics, tasks: Iterable[Thing], graphs_known: Iterable[Thing], now: Moment) -> None:
-    """Set every gauge about Tasks and graphs; what is no longer there is no longer shown."""
-    _show_tasks(metrics, tuple(tasks), now)
-    _show_graphs(metrics, tuple(graphs_known))
+    """Set every gauge about Tasks and graphs, one object in memory at a time; what is gone is no longer shown."""
+    _show_tasks(metrics, tasks, now)
+    _show_graphs(metrics, graphs_known)
 
 
 def count(metrics: Metrics, thing: Thing, plan: Plan, now: Moment) -> None:
@@ -72,7 +72,7 @@ def _is_first(job: Mapping[str, object]) -> bool:
     return marks.get(labels.COMPONENT) == labels.WORKER and marks.get(labels.ATTEMPT) == "1"
 
 
-def _show_tasks(metrics: Metrics, tasks: tuple[Thing, ...], now: Moment) -> None:
+def _show_tasks(metrics: Metrics, tasks: Iterable[Thing], now: Moment) -> None:
     phases: Counter[tuple[str, ...]] = Counter()
     silent = 0
     for task in tasks:
@@ -94,7 +94,7 @@ def _is_silent(task: Thing, now: Moment) -> bool:
     return since is not None and seconds_between(since, now) > SILENT_S
 
 
-def _show_graphs(metrics: Metrics, things: tuple[Thing, ...]) -> None:
+def _show_graphs(metrics: Metrics, things: Iterable[Thing]) -> None:
     figures: dict[str, Series] = {name: {} for name in _FIGURES}
     ready: Series = {}
     verified: Series = {}

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -40,6 +41,21 @@ def test_tasks_by_phase_and_what_is_gone_vanishes(metrics: Metrics) -> None:
     assert value(metrics, "evergraft_tasks", namespace="vision", graph=GRAPH, phase="Pending") == 1
     fleet.show(metrics, [], [], at(0))
     assert b'phase="Training"' not in generate_latest(metrics.registry)
+
+
+def test_ten_thousand_objects_are_never_unpacked_together(metrics: Metrics) -> None:
+    seen: list[weakref.ref[Thing]] = []
+
+    def unpacked() -> Iterator[Thing]:
+        for number in range(10):
+            thing = task("Succeeded", name=f"t{number}")
+            seen.append(weakref.ref(thing))
+            yield thing
+            del thing
+            assert sum(ref() is not None for ref in seen) <= 1
+
+    fleet.show(metrics, unpacked(), (), at(0))
+    assert value(metrics, "evergraft_tasks", namespace="vision", graph=GRAPH, phase="Succeeded") == 10
 
 
 @pytest.mark.parametrize(
