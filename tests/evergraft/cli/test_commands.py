@@ -214,7 +214,18 @@ def test_the_command_line_is_frozen() -> None:
         "": {"--help", "--version"},
         "run": {"--help", "--json", "--graph", "--threads", "--device", "--workers", "--at-once", "--passes"},
         "worker": {
-            *("--help", "--json", "--graph", "--search", "--task", "--threads", "--device", "--status", "--report")
+            *(
+                "--devices",
+                "--help",
+                "--json",
+                "--graph",
+                "--search",
+                "--task",
+                "--threads",
+                "--device",
+                "--status",
+                "--report",
+            )
         },
         "replay": {"--help", "--json"},
         "plan": {"--help", "--json", "--graph"},

@@ -13,6 +13,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -90,9 +91,14 @@ def s3_server(folder: Path) -> Iterator[ObjectServer]:
     command += ["-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=100", "-volume.preStopSeconds=0"]
     command += [f"-{name}={port}" for name, port in ports.items()]
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"
-    with _running(command, log=folder / "log"):
-        _await(lambda: make_s3_bucket(endpoint))
-        yield ObjectServer(url=f"s3://{BUCKET}", endpoint=endpoint, key=S3_KEY, secret=S3_SECRET)
+    try:
+        with _running(command, log=folder / "log"):
+            _await(lambda: make_s3_bucket(endpoint))
+            yield ObjectServer(url=f"s3://{BUCKET}", endpoint=endpoint, key=S3_KEY, secret=S3_SECRET)
+    finally:
+        for port in ports.values():
+            for left in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)  # killed, it leaves them
 
 
 def s3_identities() -> list[dict[str, object]]:
@@ -129,10 +135,13 @@ def _quiet_environment() -> dict[str, str]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different, below the range that outgoing connections use."""
+    """Ports that were free a moment ago, all different, below the range that outgoing connections use.
+
+    Processes that look at the same time, whose numbers are close to each other, begin far apart.
+    """
     with contextlib.ExitStack() as stack:
         found: list[int] = []
-        for port in range(20000 + os.getpid() % 10000, 32768):
+        for port in range(20000 + os.getpid() * 16 % 12000, 32768):
             listener = stack.enter_context(socket.socket())
             try:
                 listener.bind(("127.0.0.1", port))
