@@ -213,6 +213,7 @@ def test_the_command_line_is_frozen() -> None:
     assert _flags(make_parser()) == {
         "": {"--help", "--version"},
         "run": {"--help", "--json", "--graph", "--threads", "--device", "--workers", "--at-once", "--passes"},
+        "steward": {"--help", "--json"},
         "worker": {
             *(
                 "--devices",
