@@ -202,7 +202,7 @@ def test_init_again_adopts_and_another_root_is_refused(run: Run, graph: Path, tm
 
 
 def test_a_command_alone_prints_its_help(run: Run) -> None:
-    for words in ([], ["graph"], ["data"]):
+    for words in ([], ["graph"], ["data"], ["bench"], ["bench", "stream"]):
         answer = run(*words)
         assert answer.code == 64
         assert "usage: evergraft" in answer.out
@@ -235,6 +235,14 @@ def test_the_command_line_is_frozen() -> None:
         "export": {"--help", "--json", "--out", "--as-root", "--version"},
         "data": {"--help"},
         "data check": {"--help", "--json", "--format", "--train", "--validation", "--test", "--max-bad-fraction"},
+        "bench": {"--help"},
+        "bench stream": {"--help"},
+        "bench stream data": {"--help", "--json", "--quick", "--any-data"},
+        "bench stream run": {
+            *("--help", "--json", "--methods", "--seeds", "--order", "--again"),
+            *("--quick", "--any-data", "--results", "--root"),
+        },
+        "bench stream report": {"--help", "--json", "--quick", "--figures", "--picture", "--results", "--root"},
         "graph": {"--help"},
         "graph init": {"--help", "--json", "--root"},
         "graph check": {"--help", "--json", "--deep"},

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import evergraft
-from evergraft.cli import data, explain, export, graph, plan, predict, replay, run, steward, worker
+from evergraft.cli import bench, data, explain, export, graph, plan, predict, replay, run, steward, worker
 from evergraft.errors import EvergraftError, UserError
 
-COMMANDS = (run, plan, predict, explain, export, worker, steward, replay, data, graph)
+COMMANDS = (run, plan, predict, explain, export, worker, steward, replay, data, bench, graph)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,257 @@
+"""The stream's tasks of letters: which Debian fonts they are drawn from, and which designs each split has.
+
+A table, read by ``catalog``. The families of the test columns are in no other column of any task; a test holds it.
+"""
+
+from __future__ import annotations
+
+from evergraft_trainer.bench.scripts import Script
+
+NOTO = "fonts-noto-core"
+
+_LATIN_PACKAGES = (
+    NOTO,
+    "fonts-liberation",
+    "fonts-cantarell",
+    "fonts-comfortaa",
+    "fonts-roboto-unhinted",
+    "fonts-mononoki",
+    "fonts-sil-andika",
+    "fonts-sil-charis",
+    "fonts-linuxlibertine",
+)
+_SANS = (
+    "NotoSans-Regular",
+    "NotoSans-Bold",
+    "LiberationSans-Regular",
+    "LiberationMono-Regular",
+    "Cantarell-Regular",
+    "Comfortaa-Bold",
+    "Roboto-Regular",
+    "mononoki-Regular",
+    "Andika-Regular",
+)
+_SERIF_TEST = ("NotoSerif-Regular", "NotoSerif-Bold", "NotoSerif-Italic", "LinLibertine_R", "LinLibertine_RI")
+_KANA_PACKAGES = (
+    "fonts-ipafont-gothic",
+    "fonts-ipafont-mincho",
+    "fonts-vlgothic",
+    "fonts-sawarabi-gothic",
+    "fonts-sawarabi-mincho",
+    "fonts-wqy-microhei",
+    "fonts-arphic-ukai",
+    "fonts-nanum",
+)
+_KANA_TRAIN = ("ipag", "VL-Gothic-Regular", "sawarabi-gothic-medium", "ukai", "NanumGothic")
+
+ALPHABETS: dict[str, Script] = {
+    "latin-small": Script(
+        packages=(*_LATIN_PACKAGES, "fonts-cabin", "fonts-dancingscript", "fonts-opendyslexic"),
+        letters=((0x61, 0x7A), (0xE0, 0xFE)),
+        train=(*_SANS, "Cabin-Regular", "OpenDyslexic-Regular", "DancingScript-Regular"),
+        validation=("CharisSIL-Regular", "CharisSIL-Italic"),
+        test=_SERIF_TEST,
+    ),
+    "greek": Script(
+        packages=(
+            *(name for name in _LATIN_PACKAGES if name not in ("fonts-sil-andika", "fonts-sil-charis")),
+            "fonts-gfs-neohellenic",
+            "fonts-gfs-didot",
+        ),
+        letters="αβγδεζηθικλμνξοπρςστυφχψωΓΔΘΛΞΠΣΦΨΩ",
+        train=(*(face for face in _SANS if face != "Andika-Regular"), "GFSNeohellenic"),
+        validation=("GFSDidot", "GFSDidotBold"),
+        test=_SERIF_TEST,
+    ),
+    "cyrillic": Script(
+        packages=_LATIN_PACKAGES,
+        letters=((0x430, 0x44F), (0x452, 0x45F)),
+        train=_SANS,
+        validation=("CharisSIL-Regular", "CharisSIL-Italic"),
+        test=_SERIF_TEST,
+    ),
+    "arabic": Script(
+        packages=(
+            NOTO,
+            "fonts-arabeyes",
+            "fonts-kacst",
+            "fonts-farsiweb",
+            "fonts-sil-scheherazade",
+            "fonts-hosny-amiri",
+        ),
+        letters=((0x621, 0x63A), (0x641, 0x64A)),
+        train=(
+            "NotoSansArabic-Regular",
+            "NotoKufiArabic-Regular",
+            "ae_AlArabiya",
+            "ae_AlHor",
+            "ae_Cortoba",
+            "ae_Furat",
+            "ae_Granada",
+            "ae_Hani",
+            "ae_Metal",
+            "ae_Petra",
+            "KacstBook",
+            "KacstPoster",
+            "nazli",
+        ),
+        validation=("Scheherazade-Regular", "Scheherazade-Bold"),
+        test=("Amiri-Regular", "Amiri-Bold"),
+    ),
+    "devanagari": Script(
+        packages=(
+            NOTO,
+            "fonts-lohit-deva",
+            "fonts-gargi",
+            "fonts-sarai",
+            "fonts-samyak-deva",
+            "fonts-nakula",
+            "fonts-sil-annapurna",
+        ),
+        letters=((0x905, 0x939),),
+        train=(
+            "NotoSansDevanagari-Regular",
+            "NotoSansDevanagari-Bold",
+            "Lohit-Devanagari",
+            "Gargi",
+            "Sarai",
+            "Samyak-Devanagari",
+            "nakula",
+        ),
+        validation=("AnnapurnaSIL-Regular", "AnnapurnaSIL-Bold"),
+        test=("NotoSerifDevanagari-Regular", "NotoSerifDevanagari-Bold"),
+    ),
+    "bengali": Script(
+        packages=(NOTO, "fonts-lohit-beng-bengali", "fonts-beng-extra"),
+        letters=((0x985, 0x9B9),),
+        train=("NotoSansBengali-Regular", "NotoSansBengali-Bold", "Lohit-Bengali", "Ani", "JamrulNormal", "MitraMono"),
+        validation=("Mukti", "Muktibold"),
+        test=("NotoSerifBengali-Regular", "NotoSerifBengali-Bold"),
+    ),
+    "gujarati": Script(
+        packages=(NOTO, "fonts-lohit-gujr", "fonts-gujr-extra", "fonts-samyak-gujr", "fonts-kalapi"),
+        letters=((0xA85, 0xAB9),),
+        train=("NotoSansGujarati-Regular", "NotoSansGujarati-Bold", "Lohit-Gujarati", "Rekha", "Samyak-Gujarati"),
+        validation=("Kalapi",),
+        test=("NotoSerifGujarati-Regular", "NotoSerifGujarati-Bold"),
+    ),
+    "tamil": Script(
+        packages=(NOTO, "fonts-lohit-taml", "fonts-taml-tscu", "fonts-samyak-taml"),
+        letters=((0xB85, 0xBB9),),
+        train=("NotoSansTamil-Regular", "NotoSansTamil-Bold", "Lohit-Tamil", "Samyak-Tamil", "TSCu_Comic"),
+        validation=("TSCu_Times",),
+        test=("NotoSerifTamil-Regular", "NotoSerifTamil-Bold"),
+    ),
+    "telugu": Script(
+        packages=(NOTO, "fonts-lohit-telu", "fonts-telu-extra", "fonts-teluguvijayam"),
+        letters=((0xC05, 0xC39),),
+        train=(
+            "NotoSansTelugu-Regular",
+            "NotoSansTelugu-Bold",
+            "Lohit-Telugu",
+            "vemana2000",
+            "Gidugu",
+            "Mandali-Regular",
+            "NTR",
+            "Ponnala",
+            "RaviPrakash",
+            "TimmanaRegular",
+        ),
+        validation=("Pothana2000", "Suravaram"),
+        test=("NotoSerifTelugu-Regular", "NotoSerifTelugu-Bold"),
+    ),
+    "malayalam": Script(
+        packages=(
+            NOTO,
+            "fonts-lohit-mlym",
+            "fonts-smc-chilanka",
+            "fonts-smc-gayathri",
+            "fonts-smc-manjari",
+            "fonts-smc-anjalioldlipi",
+            "fonts-smc-raghumalayalamsans",
+            "fonts-smc-rachana",
+        ),
+        letters=((0xD05, 0xD39),),
+        train=(
+            "NotoSansMalayalam-Regular",
+            "NotoSansMalayalam-Bold",
+            "Lohit-Malayalam",
+            "Chilanka-Regular",
+            "Gayathri-Regular",
+            "Manjari-Regular",
+            "AnjaliOldLipi-Regular",
+            "RaghuMalayalamSans-Regular",
+        ),
+        validation=("Rachana-Regular", "Rachana-Bold"),
+        test=("NotoSerifMalayalam-Regular", "NotoSerifMalayalam-Bold"),
+    ),
+    "thai": Script(
+        packages=(
+            NOTO,
+            "fonts-tlwg-garuda-ttf",
+            "fonts-tlwg-loma-ttf",
+            "fonts-tlwg-sawasdee-ttf",
+            "fonts-tlwg-mono-ttf",
+            "fonts-tlwg-purisa-ttf",
+            "fonts-tlwg-umpush-ttf",
+            "fonts-tlwg-waree-ttf",
+            "fonts-tlwg-norasi-ttf",
+        ),
+        letters=((0xE01, 0xE2E),),
+        train=("NotoSansThai-Regular", "Garuda", "Loma", "Sawasdee", "TlwgMono", "Purisa", "Umpush", "Waree"),
+        validation=("Norasi", "Norasi-Bold"),
+        test=("NotoSerifThai-Regular", "NotoSerifThai-Bold"),
+    ),
+    "khmer": Script(
+        packages=(NOTO, "fonts-khmeros", "fonts-sil-mondulkiri"),
+        letters=((0x1780, 0x17B3),),
+        train=(
+            "NotoSansKhmer-Regular",
+            "NotoSansKhmer-Bold",
+            "KhmerOS",
+            "KhmerOSbattambang",
+            "KhmerOSbokor",
+            "KhmerOSfreehand",
+            "Mondulkiri-R",
+        ),
+        validation=("Busra-R", "Busra-B"),
+        test=("NotoSerifKhmer-Regular", "NotoSerifKhmer-Bold"),
+    ),
+    "hiragana": Script(
+        packages=_KANA_PACKAGES,
+        letters="あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろ",
+        train=_KANA_TRAIN,
+        validation=("ipam",),
+        test=("sawarabi-mincho-medium", "NanumMyeongjo"),
+    ),
+    "katakana": Script(
+        packages=_KANA_PACKAGES,
+        letters="アイウエオカキクケコサシスセソタチツテトナニヌネノハヒフヘホマミムメモヤユヨラリルレロ",
+        train=_KANA_TRAIN,
+        validation=("ipam",),
+        test=("sawarabi-mincho-medium", "NanumMyeongjo"),
+    ),
+    "hangul": Script(
+        packages=("fonts-unfonts-core", "fonts-nanum", "fonts-baekmuk"),
+        letters="가나다라마바사아자차카타파하거너더러머버서어저처커터퍼허고노도로모보소오조초코토포호",
+        train=("UnDotum", "UnGraphic", "UnDinaru", "UnPilgi", "NanumGothic", "NanumSquareRoundR", "hline"),
+        validation=("UnBatang", "UnGungseo"),
+        test=("NanumMyeongjo", "NanumMyeongjoBold"),
+    ),
+    "han": Script(
+        packages=(
+            "fonts-ipafont-gothic",
+            "fonts-ipafont-mincho",
+            "fonts-vlgothic",
+            "fonts-wqy-microhei",
+            "fonts-wqy-zenhei",
+            "fonts-arphic-ukai",
+            "fonts-arphic-uming",
+        ),
+        letters="人大小山川木水火土日月目口耳手足心力刀門車馬鳥魚牛羊竹米糸衣言貝金雨田石立王玉生",
+        train=("ipag", "VL-Gothic-Regular", "wqy-microhei", "wqy-zenhei", "ukai"),
+        validation=("ipam",),
+        test=("uming",),
+    ),
+}
+"""Task name to its script, in the order in which they are documented."""

@@ -1,0 +1,211 @@
+"""Runs a method over an order of the stream, task by task, and records each as it comes.
+
+What is recorded under the same key is not run again, so a run goes on where it was cut off, in another sitting or on
+another machine. A chained method whose graph is not in this machine's cache learns its earlier tasks again, and their
+figures must be the recorded ones. Called by ``evergraft bench stream run``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from evergraft import canonical
+from evergraft.api.load import load_root
+from evergraft.errors import UserError
+from evergraft.search.events import Emit
+from evergraft_trainer import profile, roots
+from evergraft_trainer.bench import records
+from evergraft_trainer.bench.catalog import order_of
+from evergraft_trainer.bench.datasets import Built
+from evergraft_trainer.bench.learner import Finished, Learned, ProductLearner
+from evergraft_trainer.bench.methods import REPLAY, Method, method_of
+from evergraft_trainer.bench.packages import cache_folder
+from evergraft_trainer.bench.records import End, Run, Step
+from evergraft_trainer.bench.replay import ReplayLearner
+from evergraft_trainer.nn.extract import layer_of
+
+
+class Learner(Protocol):
+    """Who learns the tasks of one run, one after another."""
+
+    def learn(self, data: Built, *, turn: int) -> Learned:
+        """Learn a task in pass `turn`, or say again what came of it."""
+        ...
+
+    def finish(self, tasks: Mapping[str, Built]) -> Finished:
+        """What every task is worth now."""
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """One task at its place in a run; `turn` counts passes from 1."""
+
+    position: int
+    turn: int
+    task: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """Where results lie, what root every run starts from, and who is told."""
+
+    results: Path
+    root: Path
+    emit: Emit
+
+    def run(self, run: Run, data: Mapping[str, Built]) -> None:
+        """Learn what is not recorded yet of one run, then measure its end.
+
+        Raises:
+            UserError, DataError, StoreError: as the product does.
+        """
+        profile.apply(threads=1)
+        method = method_of(run.method)
+        folder = self.results / run.place
+        places = tuple(places_of(run, data, root=self.root))
+        todo = [place for place in places if self._recorded(folder, place) is None]
+        end_key = canonical.digest([place.key for place in places])
+        if not todo and records.read_end(folder, key=end_key) is not None:
+            return
+        work = cache_folder() / "runs" / _work_name(run, places[0].key)
+        learner = self._learner(method, run.seed, work)
+        needed = places if method.chained or not todo else [place for place in places if place in todo]
+        for place in needed:
+            self._step(run, place, learner, data[place.task], folder=folder, work=work)
+        if not all((work / _journal(place)).exists() for place in places):
+            # Recorded elsewhere: the end needs every route, and they are quickly known to be the recorded ones.
+            for place in places:
+                self._step(run, place, learner, data[place.task], folder=folder, work=work)
+        finished = learner.finish({task: data[task] for task in dict.fromkeys(place.task for place in places)})
+        records.write(folder / records.END, End(key=end_key, **asdict(finished)))
+
+    def forget(self, run: Run, data: Mapping[str, Built]) -> None:
+        """Remove a run's results and its graph, so that it runs again from its beginning."""
+        first = next(iter(places_of(run, data, root=self.root)))
+        shutil.rmtree(cache_folder() / "runs" / _work_name(run, first.key), ignore_errors=True)
+        shutil.rmtree(self.results / run.place, ignore_errors=True)
+
+    def _learner(self, method: Method, seed: int, work: Path) -> Learner:
+        if method.strategy == REPLAY:
+            return ReplayLearner(method, seed=seed, root=self.root, folder=work)
+        return ProductLearner(method, seed=seed, root=self.root, folder=work, emit=self.emit)
+
+    def _step(self, run: Run, place: Place, learner: Learner, data: Built, *, folder: Path, work: Path) -> None:
+        """Learn one task, unless this machine has; record it, unless it is."""
+        journal = work / _journal(place)
+        known = self._recorded(folder, place)
+        if journal.exists() and known is not None:
+            return
+        spent = _Spent(work / f"spent-{place.position:02d}.json")
+        try:
+            learned = learner.learn(data, turn=place.turn)
+        finally:
+            spent.note()
+        step = Step(
+            key=place.key,
+            position=place.position,
+            task=place.task,
+            cpu_seconds=round(spent.cpu_seconds, 2),
+            wall_seconds=round(spent.wall_seconds, 2),
+            **asdict(learned),
+        )
+        if known is not None:
+            _same(known, step, folder)
+        else:
+            records.write(records.step_file(folder, place.position, place.task), step)
+        journal.write_text(place.key + "\n")
+        fields = {"method": run.method, "order": run.order, "seed": run.seed}
+        self.emit("learned", {**fields, "task": place.task, "test": step.test_quality, "seconds": step.cpu_seconds})
+
+    def _recorded(self, folder: Path, place: Place) -> Step | None:
+        return records.read_step(records.step_file(folder, place.position, place.task), key=place.key)
+
+
+def places_of(run: Run, data: Mapping[str, Built], *, root: Path) -> Iterator[Place]:
+    """Every task of a run at its place, with the key of its result.
+
+    A chained method's result depends on the tasks before; another's on its own data alone.
+    """
+    method = method_of(run.method)
+    tasks = order_of(run.order, quick=run.quick)
+    before: list[list[str]] = []
+    known = root_facts(root)
+    for turn in range(1, method.passes + 1):
+        for number, task in enumerate(tasks):
+            before.append([task, data[task].digest])
+            facts = {
+                "method": method.to_json(),
+                "seed": run.seed,
+                "root": known,
+                "data": before if method.chained else before[-1:],
+                "pass": turn,
+            }
+            yield Place((turn - 1) * len(tasks) + number, turn, task, records.step_key(facts))
+
+
+def root_facts(root: Path) -> dict[str, Any]:
+    """What decides the root, wherever its weights lie: backbone, config, and the digest of the weights or the seed.
+
+    Raises:
+        SpecError: there is no such file, or no root in it.
+    """
+    facts: dict[str, Any] = load_root(root).model_dump(mode="json", by_alias=True, exclude_none=True)
+    if "weights" in facts:
+        facts["weights"] = facts["weights"]["sha256"]
+    return facts
+
+
+def root_parameters(root: Path) -> int:
+    """Parameters of the root, without a head."""
+    layers, _ = roots.make_root(load_root(root))
+    return sum(layer_of(name, module).parameters for name, module in layers)
+
+
+@dataclass
+class _Spent:
+    """Seconds of one step, over all sittings that worked on it."""
+
+    file: Path
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._cpu, self._wall = time.process_time(), time.monotonic()
+        if self.file.exists():
+            self.cpu_seconds, self.wall_seconds = json.loads(self.file.read_text())
+
+    def note(self) -> None:
+        """Add what was spent since the beginning, and keep it."""
+        self.cpu_seconds += time.process_time() - self._cpu
+        self.wall_seconds += time.monotonic() - self._wall
+        self.file.write_text(json.dumps([self.cpu_seconds, self.wall_seconds]))
+
+
+def _same(known: Step, found: Step, folder: Path) -> None:
+    """Refuse to go on from another result than the recorded one, under the same numeric profile."""
+    if known.profile == found.profile and known.test_quality != found.test_quality:
+        raise UserError(
+            f"{folder}: {known.task}: recorded test accuracy {known.test_quality}, learned again {found.test_quality}; "
+            f"the code has changed what this key means"
+        )
+
+
+def _journal(place: Place) -> str:
+    return f"done-{place.position:02d}-{place.key[:16]}"
+
+
+def _work_name(run: Run, first_key: str) -> str:
+    return "-".join([*run.place.parts, first_key[:12]])
+
+
+def runs(methods: Sequence[str], seeds: Sequence[int], *, order: str, quick: bool) -> tuple[Run, ...]:
+    """The runs that a command names, seeds before methods: whatever finishes can be compared."""
+    return tuple(Run(method, order, seed, quick) for seed in seeds for method in methods)

@@ -1,0 +1,201 @@
+"""Sums recorded runs up: one row a method and order, and the figures that have a bar.
+
+Everything comes from the result files; nothing is trained here. A run that is not whole says how far it is, and its
+means are over what it has. Called by ``evergraft bench stream report`` and by ``picture``.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evergraft_trainer.bench import records
+from evergraft_trainer.bench.catalog import order_of
+from evergraft_trainer.bench.methods import METHODS
+from evergraft_trainer.bench.records import End, Run, Step
+
+PEERS = ("lora", "finetune")
+"""What `graft` is to beat."""
+POINTS = 4.0
+"""By how many points of mean test accuracy, over the better of the two."""
+LARGEST_SHARE = 0.25
+"""Of the root's parameters, what a task may add."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method over one order, means over its seeds. Accuracies in 0…1; the rest a task, but for `steps` of `of`.
+
+    `learned` is the mean test accuracy of each task's last route when it was learned, `end` the same after the last
+    task; None while no seed has been measured. `forgetting` is the mean loss between the two, gains not counted.
+    """
+
+    method: str
+    order: str
+    quick: bool
+    seeds: tuple[int, ...]
+    steps: int
+    of: int
+    learned: float
+    end: float | None
+    forgetting: float | None
+    answers_identical: bool | None
+    parameters_added: float
+    parameters_share: float
+    samples: float
+    forward_samples: float
+    gflops: float
+    cpu_seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One run as its files tell it."""
+
+    run: Run
+    steps: tuple[Step, ...]
+    end: End | None
+
+    @property
+    def learned(self) -> Mapping[str, float]:
+        """Test accuracy of each task when it was last learned."""
+        return {step.task: step.test_quality for step in self.steps}
+
+    @property
+    def parameters_added(self) -> float:
+        """Parameters added a task: those of all passes count."""
+        return sum(step.parameters_added for step in self.steps) / max(1, len(self.learned))
+
+
+def recorded(results: Path, *, quick: bool) -> list[Recorded]:
+    """Every run in the results that has at least one step, of the quick subset or of the whole stream."""
+    found = []
+    for run in records.runs_in(results):
+        folder = results / run.place
+        steps = records.steps_of(folder)
+        if steps and run.quick == quick and run.method in METHODS:
+            found.append(Recorded(run, steps, records.read_end(folder)))
+    return found
+
+
+def summarise(runs: Sequence[Recorded], *, root_parameters: int) -> list[Row]:
+    """One row a method and order, in the order of METHODS."""
+    groups: dict[tuple[str, str], list[Recorded]] = {}
+    for item in runs:
+        groups.setdefault((item.run.order, item.run.method), []).append(item)
+    names = list(METHODS)
+    keys = sorted(groups, key=lambda key: (key[0], names.index(key[1])))
+    return [_row(groups[key], root_parameters) for key in keys]
+
+
+def _row(runs: Sequence[Recorded], root_parameters: int) -> Row:
+    first = runs[0].run
+    ends = [item for item in runs if item.end is not None]
+    steps = [step for item in runs for step in item.steps]
+    added = statistics.fmean(item.parameters_added for item in runs)
+    tasks = len(order_of(first.order, quick=first.quick)) * METHODS[first.method].passes
+    return Row(
+        method=first.method,
+        order=first.order,
+        quick=first.quick,
+        seeds=tuple(item.run.seed for item in runs),
+        steps=len(steps),
+        of=tasks * len(runs),
+        learned=statistics.fmean(_mean(item.learned) for item in runs),
+        end=statistics.fmean(_mean(item.end.test_quality) for item in ends if item.end) if ends else None,
+        forgetting=statistics.fmean(map(forgetting, ends)) if ends else None,
+        answers_identical=_answers(ends),
+        parameters_added=added,
+        parameters_share=added / root_parameters,
+        samples=statistics.fmean(step.samples for step in steps),
+        forward_samples=statistics.fmean(step.forward_samples for step in steps),
+        gflops=statistics.fmean(step.flops for step in steps) / 1e9,
+        cpu_seconds=statistics.fmean(step.cpu_seconds for step in steps),
+    )
+
+
+def forgetting(item: Recorded) -> float:
+    """Mean loss of test accuracy between learning and the end; 0 where a task only gained."""
+    assert item.end is not None
+    end = item.end.test_quality
+    return statistics.fmean(max(0.0, value - end[task]) for task, value in item.learned.items())
+
+
+def _answers(ends: Sequence[Recorded]) -> bool | None:
+    """Whether every route answered as it did; None where there are no routes to ask."""
+    checked = [item.end for item in ends if item.end is not None and item.end.answers_checked]
+    return all(end.answers_identical == end.answers_checked for end in checked) if checked else None
+
+
+def _mean(values: Mapping[str, float]) -> float:
+    return statistics.fmean(values.values())
+
+
+def figures(rows: Sequence[Row], runs: Sequence[Recorded]) -> Iterator[dict[str, Any]]:
+    """One JSON object a figure, with its bar where there is one; peers beside `graft` on the same tasks and seeds."""
+    for row in rows:
+        where = _where(row)
+        yield _figure(f"mean test accuracy, {row.method}, {where}", row.learned, "share")
+        if row.answers_identical is not None and row.forgetting is not None:
+            kept = row.forgetting == 0 and row.answers_identical
+            name = f"forgetting, every golden answer recomputed, {row.method}, {where}"
+            yield {**_figure(name, row.forgetting, "share"), "bar": "value == 0", "holds": kept}
+    for row in rows:
+        if row.method == "graft":
+            share = _figure(
+                f"parameters added a task of the root's, graft, {_where(row)}", row.parameters_share, "share"
+            )
+            yield {**share, "bar": f"value <= {LARGEST_SHARE}", "holds": row.parameters_share <= LARGEST_SHARE}
+            yield from _beside(row, runs)
+
+
+def _beside(row: Row, runs: Sequence[Recorded]) -> Iterator[dict[str, Any]]:
+    """`graft` beside the better of its peers, on the tasks and seeds that all of them have."""
+    found = {
+        name: {item.run.seed: item.learned for item in runs if (item.run.method, item.run.order) == (name, row.order)}
+        for name in ("graft", *PEERS)
+    }
+    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in found.values())))
+    common = [
+        (seed, task)
+        for seed in seeds
+        for task in found["graft"][seed]
+        if all(task in found[name][seed] for name in PEERS)
+    ]
+    if not common:
+        return
+    means = {name: statistics.fmean(by_seed[seed][task] for seed, task in common) for name, by_seed in found.items()}
+    peer = max(PEERS, key=means.__getitem__)
+    points = (means["graft"] - means[peer]) * 100
+    spread = [
+        100
+        * statistics.fmean(found["graft"][seed][task] - found[peer][seed][task] for at, task in common if at == seed)
+        for seed in sorted({seed for seed, _ in common})
+    ]
+    yield {
+        "figure": f"graft over the better of LoRA and full fine-tuning, {_where(row)}, {len(common)} tasks",
+        "value": round(points, 2),
+        "unit": "points of mean test accuracy",
+        "peer": peer,
+        "peer_value": round(means[peer], 4),
+        "bar": f"value >= {POINTS:g}",
+        "holds": points >= POINTS,
+        "runs": len(spread),
+        "spread": [round(min(spread), 2), round(max(spread), 2)],
+    }
+
+
+def _figure(name: str, value: float, unit: str) -> dict[str, Any]:
+    return {"figure": name, "value": round(value, 4), "unit": unit}
+
+
+def _where(row: Row) -> str:
+    name = f"order {row.order}" + (" of the quick subset" if row.quick else "")
+    return name if row.steps == row.of else f"{name}, {row.steps} of {row.of} tasks so far"
