@@ -1,0 +1,160 @@
+"""Runs over a tiny stream, trained for real: recorded once, taken up after a cut, the same on another machine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evergraft.errors import UserError
+from evergraft_trainer.bench import records
+from evergraft_trainer.bench.datasets import Built
+from evergraft_trainer.bench.harness import Sitting, places_of
+from evergraft_trainer.bench.learner import ProductLearner
+from evergraft_trainer.bench.records import Run
+
+from .conftest import TASKS, build, tiny
+
+GRAFT = Run("graft", "a", 0, quick=False)
+
+
+def steps(sitting: Sitting, run: Run) -> tuple[records.Step, ...]:
+    return records.steps_of(sitting.results / run.place)
+
+
+def without_times(step: records.Step) -> records.Step:
+    return replace(step, cpu_seconds=0.0, wall_seconds=0.0)
+
+
+def test_a_chain_is_learned_and_recorded(stream: Mapping[str, Built], sitting: Sitting) -> None:
+    sitting.run(GRAFT, stream)
+    first, second = steps(sitting, GRAFT)
+    assert [first.task, second.task] == list(TASKS)
+    assert (first.parent, second.parent) == ("root", TASKS[0])
+    assert first.samples == second.samples == 256
+    # The second task looks at two routes, its parent and the root.
+    assert second.forward_samples > first.forward_samples > 0
+    assert second.flops > first.flops > 0
+    assert first.test_quality > 0.8
+    end = records.read_end(sitting.results / GRAFT.place)
+    assert end is not None
+    assert (end.answers_checked, end.answers_identical) == (2, 2)
+    assert end.test_quality == {step.task: step.test_quality for step in (first, second)}
+
+
+def test_what_is_recorded_is_not_run_again(
+    stream: Mapping[str, Built], sitting: Sitting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run("linear", "a", 0, quick=False)
+    sitting.run(run, stream)
+
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("learned again")
+
+    monkeypatch.setattr(ProductLearner, "learn", never)
+    sitting.run(run, stream)
+
+
+@pytest.mark.parametrize("method", ["graft", "replay"])
+def test_a_run_cut_off_between_tasks_goes_on_and_ends_the_same(
+    stream: Mapping[str, Built], sitting: Sitting, tmp_path: Path, method: str
+) -> None:
+    run = Run(method, "a", 0, quick=False)
+    whole = replace(sitting, results=tmp_path / "whole")
+    whole.run(run, stream)
+    shutil.rmtree(tmp_path / "cache")
+    halved = {**stream, TASKS[1]: replace(stream[TASKS[1]], path=tmp_path / "nowhere.npz")}
+    with pytest.raises(Exception, match=r"nowhere\.npz"):
+        sitting.run(run, halved)
+    assert [step.task for step in steps(sitting, run)] == [TASKS[0]]
+    sitting.run(run, stream)
+    assert list(map(without_times, steps(sitting, run))) == list(map(without_times, steps(whole, run)))
+    ends = [records.read_end(place.results / run.place) for place in (sitting, whole)]
+    assert ends[0] == ends[1] is not None
+
+
+def test_on_another_machine_earlier_tasks_are_learned_again_and_must_agree(
+    stream: Mapping[str, Built], sitting: Sitting, tmp_path: Path
+) -> None:
+    sitting.run(GRAFT, stream)
+    folder = sitting.results / GRAFT.place
+    last = records.step_file(folder, 1, TASKS[1])
+    before = last.read_text()
+    last.unlink()
+    shutil.rmtree(tmp_path / "cache")
+    sitting.run(GRAFT, stream)
+    again = records.read_step(last)
+    assert again is not None
+    last.write_text(before)
+    known = records.read_step(last)
+    assert known is not None
+    assert without_times(again) == without_times(known)
+    first = records.read_step(records.step_file(folder, 0, TASKS[0]))
+    assert first is not None
+    records.write(records.step_file(folder, 0, TASKS[0]), replace(first, test_quality=0.123))
+    (folder / records.END).unlink()
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(UserError, match=r"recorded test accuracy 0\.123"):
+        sitting.run(GRAFT, stream)
+
+
+def test_keys_follow_what_decides(stream: Mapping[str, Built], sitting: Sitting, tmp_path: Path) -> None:
+    def keys(run: Run, data: Mapping[str, Built]) -> list[str]:
+        return [place.key for place in places_of(run, data, root=sitting.root)]
+
+    other = {**stream, TASKS[0]: build(tmp_path / "other", TASKS[0], tiny(TASKS[0], seed=1))}
+    linear = Run("linear", "a", 0, quick=False)
+    # A chain depends on what came before; a child of the root only on its own data.
+    assert all(one != two for one, two in zip(keys(GRAFT, stream), keys(GRAFT, other), strict=True))
+    assert [one == two for one, two in zip(keys(linear, stream), keys(linear, other), strict=True)] == [False, True]
+    assert keys(GRAFT, stream) != keys(replace(GRAFT, seed=1), stream)
+    twice = keys(Run("graft-twice", "a", 0, quick=False), stream)
+    assert len(twice) == len(set(twice)) == 4
+    before = keys(linear, stream)
+    sitting.root.write_text(sitting.root.read_text() + "# a remark decides nothing\n")
+    assert keys(linear, stream) == before
+    sitting.root.write_text(sitting.root.read_text().replace("seed: 3", "seed: 4"))
+    assert set(keys(linear, stream)).isdisjoint(before)
+
+
+def test_a_second_pass_starts_from_the_task_s_own_route(stream: Mapping[str, Built], sitting: Sitting) -> None:
+    run = Run("graft-twice", "a", 0, quick=False)
+    sitting.run(run, stream)
+    parents = [step.parent for step in steps(sitting, run)]
+    assert parents[:2] == ["root", TASKS[0]]
+    assert len(parents) == 4
+
+
+def test_replay_measures_every_test_again(stream: Mapping[str, Built], sitting: Sitting) -> None:
+    run = Run("replay", "a", 0, quick=False)
+    sitting.run(run, stream)
+    end = records.read_end(sitting.results / run.place)
+    assert end is not None
+    assert end.answers_checked == 0
+    assert set(end.test_quality) == set(TASKS)
+    first, second = steps(sitting, run)
+    assert second.parameters_added == 16 * 2 + 2
+    assert end.test_quality[TASKS[1]] == second.test_quality
+    assert first.samples == second.samples == 256
+
+
+def test_a_run_that_is_forgotten_runs_again(
+    stream: Mapping[str, Built], sitting: Sitting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run("linear", "a", 0, quick=False)
+    sitting.run(run, stream)
+    sitting.forget(run, stream)
+    assert steps(sitting, run) == ()
+    learned = []
+    learn = ProductLearner.learn
+
+    def noted(self: ProductLearner, data: Built, *, turn: int) -> object:
+        learned.append(data.task)
+        return learn(self, data, turn=turn)
+
+    monkeypatch.setattr(ProductLearner, "learn", noted)
+    sitting.run(run, stream)
+    assert learned == list(TASKS)
