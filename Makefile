@@ -10,7 +10,7 @@ DEMO   := demo
 CLUSTER := $(BIN)/python tests/cluster/cluster.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-long check format manifests bench-training bench-store bench-search bench-operator clean
+.PHONY: help demo test test-fast test-long check format manifests bench-training bench-store bench-search bench-operator bench-stream clean
 .PHONY: cluster cluster-down cluster-demo
 
 help: ## List the commands
@@ -83,6 +83,18 @@ bench-search: $(BENCH) ## Measure what orchestrating a search costs, beside Optu
 
 bench-operator: $(STAMP) ## Measure the operator on a real API server: 1,000 Tasks at once, a restart with 10,000 (root, Go)
 	$(BIN)/python -m tests.bench.operator.measure
+
+STREAM := $(BIN)/evergraft bench stream
+QUICK  := --quick --results $(VENV)/.stream
+
+bench-stream: $(STAMP) ## Learn six tasks of the stream by three methods, then print the recorded full result (Debian, npm)
+	$(STREAM) data --quick
+	$(STREAM) run $(QUICK) --again --methods graft & graft=$$!; \
+	$(STREAM) run $(QUICK) --again --methods lora finetune && wait $$graft
+	$(STREAM) report $(QUICK) --figures
+	@echo "The whole stream, as recorded in docs/data/stream:"
+	$(STREAM) report --figures
+	$(STREAM) report
 
 clean: ## Remove the virtual environment and the demo
 	rm -rf $(VENV) $(DEMO)

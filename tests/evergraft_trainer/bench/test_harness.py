@@ -158,3 +158,18 @@ def test_a_run_that_is_forgotten_runs_again(
     monkeypatch.setattr(ProductLearner, "learn", noted)
     sitting.run(run, stream)
     assert learned == list(TASKS)
+
+
+def test_other_data_of_a_task_is_never_answered_from_an_older_graph(
+    stream: Mapping[str, Built], sitting: Sitting, tmp_path: Path
+) -> None:
+    sitting.run(GRAFT, stream)
+    before = steps(sitting, GRAFT)
+    swapped = tiny(TASKS[1], seed=5)
+    dark = {"a": swapped.train["b"], "b": swapped.train["a"]}
+    other = {**stream, TASKS[1]: build(tmp_path / "data", TASKS[1], replace(swapped, train=dark))}
+    sitting.run(GRAFT, other)
+    first, second = steps(sitting, GRAFT)
+    assert without_times(first) == without_times(before[0])
+    # Trained with its labels the wrong way round, it must fail a test that the older route passes.
+    assert second.test_quality < 0.5 < before[1].test_quality

@@ -1,7 +1,7 @@
 """Runs a method over an order of the stream, task by task, and records each as it comes.
 
 What is recorded under the same key is not run again, so a run goes on where it was cut off, in another sitting or on
-another machine. A chained method whose graph is not in this machine's cache learns its earlier tasks again, and their
+another machine. Where the run's graph is not in this machine's cache, its earlier tasks are learned again, and their
 figures must be the recorded ones. Called by ``evergraft bench stream run``.
 """
 
@@ -71,26 +71,20 @@ class Sitting:
         method = method_of(run.method)
         folder = self.results / run.place
         places = tuple(places_of(run, data, root=self.root))
-        todo = [place for place in places if self._recorded(folder, place) is None]
-        end_key = canonical.digest([place.key for place in places])
-        if not todo and records.read_end(folder, key=end_key) is not None:
+        end_key = _end_key(places)
+        if all(self._recorded(folder, place) for place in places) and records.read_end(folder, key=end_key):
             return
-        work = cache_folder() / "runs" / _work_name(run, places[0].key)
+        work = _work_folder(run, end_key)
         learner = self._learner(method, run.seed, work)
-        needed = places if method.chained or not todo else [place for place in places if place in todo]
-        for place in needed:
+        for place in places:
             self._step(run, place, learner, data[place.task], folder=folder, work=work)
-        if not all((work / _journal(place)).exists() for place in places):
-            # Recorded elsewhere: the end needs every route, and they are quickly known to be the recorded ones.
-            for place in places:
-                self._step(run, place, learner, data[place.task], folder=folder, work=work)
         finished = learner.finish({task: data[task] for task in dict.fromkeys(place.task for place in places)})
         records.write(folder / records.END, End(key=end_key, **asdict(finished)))
 
     def forget(self, run: Run, data: Mapping[str, Built]) -> None:
         """Remove a run's results and its graph, so that it runs again from its beginning."""
-        first = next(iter(places_of(run, data, root=self.root)))
-        shutil.rmtree(cache_folder() / "runs" / _work_name(run, first.key), ignore_errors=True)
+        places = tuple(places_of(run, data, root=self.root))
+        shutil.rmtree(_work_folder(run, _end_key(places)), ignore_errors=True)
         shutil.rmtree(self.results / run.place, ignore_errors=True)
 
     def _learner(self, method: Method, seed: int, work: Path) -> Learner:
@@ -202,8 +196,13 @@ def _journal(place: Place) -> str:
     return f"done-{place.position:02d}-{place.key[:16]}"
 
 
-def _work_name(run: Run, first_key: str) -> str:
-    return "-".join([*run.place.parts, first_key[:12]])
+def _end_key(places: Sequence[Place]) -> str:
+    return canonical.digest([place.key for place in places])
+
+
+def _work_folder(run: Run, end_key: str) -> Path:
+    """Where a run's graph lies: another where any of its data or settings is another."""
+    return cache_folder() / "runs" / "-".join([*run.place.parts, end_key[:12]])
 
 
 def runs(methods: Sequence[str], seeds: Sequence[int], *, order: str, quick: bool) -> tuple[Run, ...]:
