@@ -53,7 +53,7 @@ def npm(name: str) -> Path:
     if final.is_file():
         return final
     with _workplace() as folder:
-        _call(["npm", "pack", "--silent", name], folder, wanted=f"the npm package {name}")
+        _call(["npm", "pack", "--loglevel", "error", name], folder, wanted=f"the npm package {name}")
         _keep(next(iter(sorted(folder.glob("*.tgz")))), final)
     return final
 
@@ -101,8 +101,12 @@ def _call(command: Sequence[str], folder: Path, *, wanted: str) -> None:
     except subprocess.TimeoutExpired:
         raise UserError(f"{command[0]}: no answer within {FETCH_TIMEOUT_S} s for {wanted}; try again") from None
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise UserError(
-            f"{' '.join(command[:2])}: could not get {wanted}: {said[-1] if said else 'no reason given'}"
-            f" (after a new installation, run apt-get update once)"
-        )
+        hint = " (after a new installation, run apt-get update once)" if command[0] == "apt-get" else ""
+        raise UserError(f"{command[0]}: could not get {wanted}: {_reason(done.stderr)}{hint}")
+
+
+def _reason(said: str) -> str:
+    """The first line that tells an error, as apt and npm mark them."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(("E: ", "npm error 4", "npm error 5", "npm error network"))]
+    return next(iter([*errors, *lines]), "it gave no reason")
