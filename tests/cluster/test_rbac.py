@@ -270,8 +270,9 @@ def test_owner_references_are_checked_here(installed: Cluster, admin: Rest, obje
     assert "blockOwnerDeletion" in answer["message"]
 
 
-def test_its_lease_can_be_taken_renewed_and_let_go(operator: Account) -> None:
+def test_its_lease_can_be_taken_renewed_and_let_go(operator: Account, admin: Rest) -> None:
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{OWN}/leases"
+    admin.call("DELETE", f"{leases}/evergraft-operator")  # an operator that ran here before left it
     lease = {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",

@@ -72,7 +72,8 @@ class Container:
 
     def _environment(self, box: Mapping[str, Any]) -> dict[str, str]:
         """The variables as a kubelet sets them: ``$$`` is one dollar, ``$(NAME)`` an earlier variable."""
-        found = {"EVERGRAFT_POD_IP": "127.0.0.1"}
+        own = os.getpid()  # pods all use one port, and other processes run such pods at the same time
+        found = {"EVERGRAFT_POD_IP": f"127.1.{own // 250 % 250 + 1}.{own % 250 + 1}"}
         for item in box["env"]:
             if "value" in item:
                 found[item["name"]] = _expanded(item["value"], found)
