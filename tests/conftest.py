@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.absent import TOLD, absent
 from tests.groups import GroupScheduling
 
 from evergraft.testing.servers import ObjectServer, ServerMissingError
@@ -24,7 +25,7 @@ def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServe
         with run_gcs(tmp_path_factory.mktemp("gcs")) as server:
             yield server
     except ServerMissingError as missing:
-        pytest.skip(str(missing))
+        absent(missing)
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +35,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer
         with run_s3(tmp_path_factory.mktemp("seaweed")) as server:
             yield server
     except ServerMissingError as missing:
-        pytest.skip(str(missing))
+        absent(missing)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
@@ -43,9 +44,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupSchedul
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line for tests that need a cluster which this machine cannot run; tests/cluster/conftest.py skips them."""
+    """One line for each thing that this machine lacks, with how many tests were not run for it."""
     skips = [report for report in terminalreporter.stats.get("skipped", []) if isinstance(report.longrepr, tuple)]
-    reasons = {str(report.longrepr[2]).removeprefix("Skipped: ") for report in skips}
-    for reason in sorted(reason for reason in reasons if reason.startswith("cluster tests were not run: ")):
-        num_tests = sum(reason in str(report.longrepr[2]) for report in skips)
-        terminalreporter.write_line(f"{reason} ({num_tests} tests)", yellow=True)
+    reasons = [str(report.longrepr[2]).removeprefix("Skipped: ") for report in skips]
+    for reason in sorted({reason for reason in reasons if reason.startswith(TOLD)}):
+        terminalreporter.write_line(f"{reason} ({reasons.count(reason)} tests)", yellow=True)

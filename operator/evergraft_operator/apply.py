@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evergraft_operator import labels, reading
-from evergraft_operator.client import Client, ConflictedError, MissingError, RefusedError
+from evergraft_operator.client import Client, ConflictedError, MissingError, RefusedError, UnreachableError
 from evergraft_operator.kinds import JOB, Kind
 from evergraft_operator.observed import Thing
 from evergraft_operator.plan import Deletion, Plan, Scaling
@@ -22,6 +22,8 @@ Fields = dict[str, Any]
 
 INVALID = (400, 413, 422)
 """Answers that say that a Job is no Job: nobody but who wrote the spec can mend that."""
+WEBHOOK = "failed calling webhook"
+"""In a 500: the API server itself is well, an admission webhook is not, and that may last."""
 
 
 class JobRefusedError(Exception):
@@ -85,8 +87,10 @@ class Applier:
         except ConflictedError:
             self.changed(JOB, await self.client.get(JOB, namespace, name))
             return
-        except RefusedError as error:
+        except (RefusedError, UnreachableError) as error:
             told = str(error).partition(f"{error.status}: ")[2] or str(error)
+            if isinstance(error, UnreachableError) and WEBHOOK not in told:
+                raise
             raise JobRefusedError(told, invalid=error.status in INVALID) from error
         self.changed(JOB, made)
 

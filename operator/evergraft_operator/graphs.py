@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from evergraft.api.modulegraph import Maintenance, ModuleGraph, Store
-from evergraft_operator import admission, conditions, cron, reading, report, stewards, waiting
+from evergraft_operator import admission, conditions, cron, policy, reading, report, stewards, waiting
 from evergraft_operator.conditions import Condition
 from evergraft_operator.events import Event
 from evergraft_operator.graphstatus import (
@@ -49,7 +49,7 @@ def reconcile_graph(observed: GraphObserved, now: Moment) -> Plan:
     if thing.deleting is not None:
         return Plan()
     spec, wrong = admission.read_graph(thing)
-    refusal = ("InvalidSpec", wrong) if spec is None else _taken(thing, spec, observed.rivals)
+    refusal = ("InvalidSpec", wrong) if spec is None else _refusal(spec, observed)
     before = conditions.read(thing.status)
     status = learn(read_status(thing.status), observed)
     errands = () if spec is None or refusal is not None else tuple(_errands(spec, status, observed, now))
@@ -70,6 +70,14 @@ def reconcile_graph(observed: GraphObserved, now: Moment) -> Plan:
         events=tuple(_events(before, fields)) if changed else (),
         requeue_s=max(1.0, min(waits)) if waits else None,
     )
+
+
+def _refusal(spec: ModuleGraph, observed: GraphObserved) -> tuple[str, str] | None:
+    """Reason and sentence why this graph is not worked on: the policy forbids it, or its store is another's."""
+    forbidden = policy.graph_violations(spec, observed.settings.policy)
+    if forbidden:
+        return "PolicyViolation", "; ".join(forbidden)
+    return _taken(observed.graph, spec, observed.rivals)
 
 
 def store_key(thing: Thing, store: Store) -> tuple[str, ...]:

@@ -30,7 +30,6 @@ QUESTION = f"{GROUP}/question"
 QUEUE = "kueue.x-k8s.io/queue-name"
 QUEUE_PRIORITY = "kueue.x-k8s.io/priority-class"
 FINALIZER = f"{GROUP}/remove-route"
-JOB_NAME = "batch.kubernetes.io/job-name"
 JOB_INDEX = "batch.kubernetes.io/job-completion-index"
 
 

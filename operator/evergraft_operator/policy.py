@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evergraft.api.ladders import shown
+from evergraft.api.modulegraph import ModuleGraph
 from evergraft.api.workers import PodTemplate
 from evergraft_operator import reading
 from evergraft_operator.resolving import Wanted
@@ -26,7 +27,7 @@ def violations(wanted: Wanted, policy: Policy) -> tuple[str, ...]:
     template = wanted.workers.pod_template or PodTemplate()
     return (
         *_image(wanted.workers.image, policy),
-        *_account(wanted.workers.service_account_name, policy),
+        *_account(f"{_SPEC}.serviceAccountName", wanted.workers.service_account_name, policy),
         *_devices(wanted, policy),
         *_dataset(wanted.task.spec.dataset.url, policy),
         *_volumes(template.volumes or (), policy),
@@ -41,10 +42,17 @@ def _image(image: str | None, policy: Policy) -> Iterator[str]:
         yield f"{_SPEC}.image: {shown(image)} is not allowed here; images begin with {allowed}"
 
 
-def _account(name: str | None, policy: Policy) -> Iterator[str]:
+def graph_violations(graph: ModuleGraph, policy: Policy) -> tuple[str, ...]:
+    """Every sentence of what this ModuleGraph may not ask for its stewards; empty if it may."""
+    maintenance = graph.spec.maintenance
+    name = maintenance.service_account_name if maintenance else None
+    return tuple(_account("spec.maintenance.serviceAccountName", name, policy))
+
+
+def _account(field: str, name: str | None, policy: Policy) -> Iterator[str]:
     if name and name != "default" and policy.service_accounts and name not in policy.service_accounts:
         allowed = ", ".join(policy.service_accounts)
-        yield f"{_SPEC}.serviceAccountName: {shown(name)} is not allowed here; allowed: {allowed}"
+        yield f"{field}: {shown(name)} is not allowed here; allowed: {allowed}"
 
 
 def _devices(wanted: Wanted, policy: Policy) -> Iterator[str]:

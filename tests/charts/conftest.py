@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.absent import absent
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "evergraft"
@@ -76,7 +77,7 @@ def kubectl() -> str:
     try:
         return str(build_all().part("kubectl"))
     except CannotRunError as error:
-        pytest.skip(f"no kubectl: {error}")
+        absent(f"kubectl: {error}")
 
 
 def values_file(name: str) -> dict[str, Any]:

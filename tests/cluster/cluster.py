@@ -94,7 +94,7 @@ def _build() -> int:
         prepare(nodes=True)
     except CannotRunError as reason:
         sys.stderr.write(f"cluster: cannot run here: {reason}\n")
-        return 1 if os.environ.get("EVERGRAFT_REQUIRE_CLUSTER") == "1" else 0
+        return 1 if os.environ.get("EVERGRAFT_REQUIRE_ALL") == "1" else 0
     return 0
 
 

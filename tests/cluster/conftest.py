@@ -2,7 +2,7 @@
 
 Each is started when a test first asks for it, and ends with the tests, also when these are killed. Several processes
 share the files as tests/groups.py says, each with clusters of its own. Where this machine cannot run a cluster they
-are skipped with the reason, or fail where EVERGRAFT_REQUIRE_CLUSTER=1 says that they must run.
+are skipped with the reason, or fail where EVERGRAFT_REQUIRE_ALL=1 says that they must run.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.absent import absent
 from tests.cluster.harness.binaries import Binaries
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.errors import CannotRunError
@@ -22,8 +23,6 @@ from tests.cluster.scene import Scene
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT_S = 300
-NOT_RUN = "cluster tests were not run: "
-"""How a skip's reason begins; tests/conftest.py looks for it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,9 +41,7 @@ def runnable() -> Iterator[None]:
     try:
         yield
     except CannotRunError as reason:
-        if os.environ.get("EVERGRAFT_REQUIRE_CLUSTER") == "1":
-            pytest.fail(f"EVERGRAFT_REQUIRE_CLUSTER=1, but this machine cannot run a cluster: {reason}", pytrace=False)
-        pytest.skip(f"{NOT_RUN}{reason}")
+        absent(f"a cluster: {reason}")
 
 
 @pytest.fixture(scope="session")

@@ -278,15 +278,15 @@ def test_a_machine_without_go_says_so_in_one_line_or_fails_where_it_must_not(tmp
     """The same test in a run of its own: skipped with the reason, or failed when it is required."""
     asked = f"{__file__}::test_two_nodes_report_the_version_that_was_asked_for"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "0", asked]
-    environment = {**os.environ, "PATH": str(tmp_path), "EVERGRAFT_REQUIRE_CLUSTER": "0"}
+    environment = {**os.environ, "PATH": str(tmp_path), "EVERGRAFT_REQUIRE_ALL": "0"}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout
-    line = "cluster tests were not run: there is no Go compiler here; install Go 1.26 or newer (1 tests)"
+    line = "not run on this machine: a cluster: there is no Go compiler here; install Go 1.26 or newer (1 tests)"
     assert line in run.stdout.splitlines()
-    environment["EVERGRAFT_REQUIRE_CLUSTER"] = "1"
+    environment["EVERGRAFT_REQUIRE_ALL"] = "1"
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 1
-    assert "EVERGRAFT_REQUIRE_CLUSTER=1, but this machine cannot run a cluster: there is no Go compiler" in run.stdout
+    assert "EVERGRAFT_REQUIRE_ALL=1, but this machine cannot run it: a cluster: there is no Go compiler" in run.stdout
 
 
 def test_clusters_side_by_side_share_no_address() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.absent import absent
 from tests.cluster.scene import LONG, QUICK, SYSTEM, Object, Scene, Space
 from tests.observability import pictures
 from tests.observability.programs import ProgramsMissingError, programs
@@ -43,7 +44,7 @@ def watched(space: Space, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     try:
         found = programs()
     except ProgramsMissingError as missing:
-        pytest.skip(str(missing))
+        absent(missing)
     with prometheus(found, tmp_path_factory.mktemp("prometheus"), rules=RULES, scrape_s=2.0) as server:
         began = time.monotonic()
         follow(server, space)

@@ -247,6 +247,19 @@ def test_an_invalid_job_needs_a_person_until_the_spec_is_another(api: Api) -> No
     run(api, scenario)
 
 
+def test_a_webhook_that_is_broken_is_told_and_any_other_trouble_of_the_server_is_tried_at_once(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        api.refuse, api.refuse_status = 'Internal error occurred: failed calling webhook "v.example": refused', 500
+        assert await desk.controller.attempt(KEY) == "changed"
+        assert 'webhook "v.example"' in desk.status()["waiting"]
+        desk.notes.refused.clear()
+        api.refuse = "etcdserver: request timed out"
+        assert await desk.controller.attempt(KEY) not in ("changed", "unchanged")
+
+    run(api, scenario)
+
+
 def test_a_steward_that_is_refused_is_told_of_at_its_graph_and_tried_again(api: Api) -> None:
     async def scenario(desk: Desk) -> None:
         graph = graph_document(ready=False)

@@ -18,7 +18,7 @@ from evergraft_operator.graphs import GraphObserved, reconcile_graph
 from evergraft_operator.observed import Job, KubeEvent, Pod, Thing
 from evergraft_operator.plan import Plan
 from evergraft_operator.report import Totals
-from evergraft_operator.settings import Settings
+from evergraft_operator.settings import Policy, Settings
 from evergraft_operator.stewards import Question, Removal
 from evergraft_operator.testing.documents import Fields, at, graph_document, pod_document
 from evergraft_operator.trimming import trim
@@ -388,3 +388,13 @@ def test_a_steward_that_failed_is_quoted_while_it_is_tried_again() -> None:
     assert told["Reconciling"].reason == "StewardRetrying"
     assert "s3://dark/graph does not answer" in told["Reconciling"].message
     assert not told["Stalled"].holds
+
+
+def test_a_graph_s_stewards_run_under_accounts_that_the_policy_allows() -> None:
+    document = graph_document(ready=False, maintenance={"serviceAccountName": "boss"})
+    held = Settings(policy=Policy(service_accounts=("evergraft-maintenance",)))
+    plan = reconcile_graph(seen(document, settings=held), at(0))
+    assert plan.create == ()
+    assert conditions(plan)["Ready"].reason == conditions(plan)["Stalled"].reason == "PolicyViolation"
+    assert "spec.maintenance.serviceAccountName" in conditions(plan)["Ready"].message
+    assert duty(reconcile_graph(seen(document), at(0))) == "init"

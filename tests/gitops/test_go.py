@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.absent import absent
 from tests.gitops.examples import SETS, expressions, health_lua
 from tests.gitops.expected import EXPECTED
 from tests.gitops.record import OBJECTS
@@ -26,7 +27,7 @@ def program() -> Path:
     """The Go program, built once for its sources and kept outside of the tree."""
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
-        pytest.skip("gitops: no Go here to build Flux's and kstatus' libraries with")
+        absent("Flux's and kstatus' libraries: there is no Go compiler here")
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(SOURCES.iterdir()))).hexdigest()[:16]
     home = Path(os.environ.get("EVERGRAFT_CACHE") or Path.home() / ".cache" / "evergraft")
     built = home / f"bin-gitops-{digest}" / "gitops"
@@ -36,7 +37,7 @@ def program() -> Path:
         command = [go, "build", "-trimpath", "-ldflags=-s -w", "-o", str(made), "."]
         done = subprocess.run(command, cwd=SOURCES, check=False, capture_output=True, text=True, timeout=BUILD_S)
         if done.returncode != 0 and ("dial tcp" in done.stderr or "no such host" in done.stderr):
-            pytest.skip("gitops: the Go modules cannot be fetched here")
+            absent("Flux's and kstatus' libraries: their Go modules cannot be fetched")
         assert done.returncode == 0, done.stderr[-2000:]
         made.replace(built)
     return built

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.absent import absent
 from tests.observability.programs import ProgramsMissingError, programs
 
 
@@ -14,4 +15,4 @@ def prometheus_programs() -> Path:
     try:
         return programs()
     except ProgramsMissingError as missing:
-        pytest.skip(str(missing))
+        absent(missing)

@@ -1,4 +1,4 @@
-"""What a worker measures of itself: Prometheus metrics, and a small JSON of its progress.
+"""What a worker measures of itself: Prometheus metrics.
 
 Fed by the events of a search and by the metered store; names and labels are those of the table
 in ``evergraft.metrics``. Called by the worker, read by the status server and the final report.
@@ -6,7 +6,6 @@ in ``evergraft.metrics``. Called by the worker, read by the status server and th
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from evergraft.store.metered import Operation
 
 
 class Telemetry:
-    """One worker's metrics in a registry of their own, and its newest progress."""
+    """One worker's metrics in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = made = CollectorRegistry()
@@ -33,8 +32,6 @@ class Telemetry:
         self.durations = histograms("evergraft_store_request_duration_seconds", made)
         self.bytes = counters("evergraft_store_bytes_total", made)
         self.commits = counters("evergraft_commit_attempts_total", made)
-        self._lock = threading.Lock()
-        self._progress: dict[str, Any] = {}
         self._saved = time.monotonic()
         self._last: dict[tuple[Any, Any], int] = {}
 
@@ -48,10 +45,7 @@ class Telemetry:
         self.bytes.labels("received").inc(operation.received)
 
     def observe_event(self, name: str, fields: Mapping[str, Any]) -> None:
-        """Count what a search tells, and keep the newest of it for `progress`."""
-        told = {key: value for key, value in fields.items() if key != "timings"}
-        with self._lock:
-            self._progress = {**self._progress, **told, "event": name}
+        """Count what a search tells."""
         if name in ("step", "validation"):
             self._trained(fields)
         for phase, seconds in fields.get("timings", {}).items():
@@ -64,11 +58,6 @@ class Telemetry:
             self.candidates.labels(name).inc()
         elif name == "idle":
             self.idle.inc(float(fields["seconds"]))
-
-    def progress(self) -> dict[str, Any]:
-        """The newest of every field told so far."""
-        with self._lock:
-            return dict(self._progress)
 
     def totals(self) -> dict[str, float]:
         """Every counter's value by name and labels, for the final report."""
