@@ -116,7 +116,7 @@ def _work() -> dict[str, Schema]:
     policy = of(
         "What Tasks may ask for; what is left out is allowed.",
         imagePrefixes=several("How a Task's own image must begin.", word),
-        serviceAccounts=several("What workers may run under, besides the namespace's default.", word),
+        serviceAccounts=several("What workers and maintenance may run under, besides the namespace's default.", word),
         volumeKinds=several("Kinds of volumes that a podTemplate may add.", {"enum": list(VOLUME_KINDS)}),
         maxDevices=number("Most replicas × accelerators of one Task.", 1, 2**31 - 1),
         datasetUrlPrefixes=several("How a dataset's URL must begin.", word),

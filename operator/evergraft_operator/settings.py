@@ -56,7 +56,7 @@ class Policy:
     image_prefixes: tuple[str, ...] = ()
     """How a Task's own image must begin, such as ``registry.acme/ml/``."""
     service_accounts: tuple[str, ...] = ()
-    """Names that workers may run under, besides the namespace's default."""
+    """Names that workers and stewards may run under, besides the namespace's default."""
     volume_kinds: tuple[str, ...] = VOLUME_KINDS
     """Kinds of volumes that a podTemplate may add."""
     max_devices: int | None = None
