@@ -9,6 +9,7 @@ import sys
 
 from evergraft.errors import EvergraftError
 from evergraft_operator import logs
+from evergraft_operator.client import load_configuration
 from evergraft_operator.settings import Settings, read_settings
 
 
@@ -16,6 +17,7 @@ def main() -> int:
     """Run until a signal ends it; the exit code."""
     try:
         settings = read_settings(os.environ)
+        asyncio.run(load_configuration())  # kopf would bury what is wrong with it
     except EvergraftError as error:
         print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
         return error.exit_code

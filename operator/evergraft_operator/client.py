@@ -18,8 +18,10 @@ from typing import Any
 import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException
+from yaml import YAMLError
 
-from evergraft.errors import EvergraftError
+from evergraft.errors import EvergraftError, UserError
 from evergraft_operator import reading
 from evergraft_operator.kinds import Kind
 from evergraft_operator.metrics import Metrics
@@ -34,6 +36,8 @@ CONNECTIONS = 32
 FIELD_MANAGER = "evergraft-operator"
 _WORLD = (401, 408, 429, 500, 502, 503, 504)
 """Answers that say nothing about what was asked."""
+UNREADABLE = (ConfigException, OSError, YAMLError, TypeError, KeyError, ValueError, AttributeError)
+"""What reading a kubeconfig may raise; the library checks little of its shape."""
 
 
 class KubeError(EvergraftError):
@@ -68,13 +72,18 @@ async def load_configuration() -> Configuration:
     """Where the API server is and who we are: in a pod its service account, else the kubeconfig.
 
     Raises:
-        ConfigException: there is neither.
+        UserError: there is neither, or it cannot be read.
     """
     found = Configuration()
-    if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
-        config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
-    else:
-        await config.load_kube_config(client_configuration=found)  # type: ignore[no-untyped-call]
+    try:
+        if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
+            config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
+        else:
+            await config.load_kube_config(client_configuration=found)  # type: ignore[no-untyped-call]
+    except UNREADABLE as error:
+        raise UserError(
+            f"no cluster to work in: {error}; run it in a pod with a service account, or set KUBECONFIG"
+        ) from error
     found.connection_pool_maxsize = CONNECTIONS
     found.client_session_kwargs = {"trust_env": False}
     return found

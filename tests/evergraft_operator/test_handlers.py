@@ -10,6 +10,7 @@ import logging
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import kopf
 import pytest
@@ -47,6 +48,24 @@ def test_importing_the_package_loads_no_kopf_but_kopf_s_command_loads_the_handle
 
     assert not loaded("import evergraft_operator")
     assert loaded("import kopf.cli, evergraft_operator")
+
+
+@pytest.mark.parametrize("content", [None, "{}", "{", "clusters: 5"])
+def test_without_a_cluster_the_process_ends_with_a_sentence(content: str | None, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "config"
+    if content is not None:
+        kubeconfig.write_text(content)
+    done = subprocess.run(
+        [sys.executable, "-m", "evergraft_operator"],
+        env={"KUBECONFIG": str(kubeconfig)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 64
+    assert "no cluster to work in: " in done.stderr
+    assert "set KUBECONFIG" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_wrong_setting_ends_the_process_with_a_sentence() -> None:
