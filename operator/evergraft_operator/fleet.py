@@ -32,6 +32,7 @@ def show(metrics: Metrics, tasks: Iterable[Thing], graphs_known: Iterable[Thing]
 def count(metrics: Metrics, thing: Thing, plan: Plan, now: Moment) -> None:
     """Add what an applied plan of the Task `thing`, as it stood before, says has happened."""
     if any(_is_first(job) for job in plan.create):
+        _begin(metrics, thing.namespace, graph_of(thing))
         metrics.searches_started.inc()
     if plan.waited_s is not None:
         metrics.search_wait_seconds.observe(plan.waited_s)
@@ -80,10 +81,15 @@ def _show_tasks(metrics: Metrics, tasks: Iterable[Thing], now: Moment) -> None:
         phases[task.namespace, graph_of(task), phase] += 1
         silent += phase in _WORKING and _is_silent(task, now)
     for namespace, graph in {key[:2] for key in phases}:
-        metrics.worker_failures.begin(namespace)
-        metrics.accelerator_seconds.begin(namespace, graph)
+        _begin(metrics, namespace, graph)
     metrics.tasks.replace({key: float(number) for key, number in phases.items()})
     metrics.searches_without_progress.set(silent)
+
+
+def _begin(metrics: Metrics, namespace: str, graph: str) -> None:
+    """Counters of these start at zero before they grow: a search may be over before the gauges are shown again."""
+    metrics.worker_failures.begin(namespace)
+    metrics.accelerator_seconds.begin(namespace, graph)
 
 
 def _is_silent(task: Thing, now: Moment) -> bool:
@@ -102,6 +108,7 @@ def _show_graphs(metrics: Metrics, things: Iterable[Thing]) -> None:
     due: Series = {}
     for thing in things:
         key = (thing.namespace, f"{thing.namespace}/{thing.name}")
+        _begin(metrics, *key)
         known, told = graphstatus.read_status(thing.status), conditions.read(thing.status)
         for name in _FIGURES:
             value = getattr(known.totals, name) if known.totals is not None else None

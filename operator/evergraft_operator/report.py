@@ -6,6 +6,7 @@ field that makes no sense is left out. Called by ``runs``, ``stewards`` and ``st
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -208,5 +209,6 @@ def run_key(value: Any) -> RunKey | None:
 
 
 def _whole_seconds(value: Any) -> int | None:
+    """Rounded up: searches of less than half a second would cost nothing otherwise, however many there are."""
     found = reading.number(value)
-    return None if found is None else round(found)
+    return None if found is None else math.ceil(found)

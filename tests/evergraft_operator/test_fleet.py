@@ -111,6 +111,8 @@ def test_a_search_from_its_start_to_its_end_is_counted_once(metrics: Metrics) ->
     for steward in list(cluster.jobs):
         cluster.finish_steward(steward)
     reconciled(cluster, metrics)
+    where = {"namespace": "vision", "graph": GRAPH, "resource": "CPU"}
+    assert value(metrics, "evergraft_accelerator_seconds_total", use="useful", **where) == 0
     assert value(metrics, "evergraft_searches_started_total") == 1
     job = next(job for job in cluster.jobs.values() if job["metadata"]["namespace"] == "vision")
     uid = job["metadata"]["uid"]
@@ -121,7 +123,7 @@ def test_a_search_from_its_start_to_its_end_is_counted_once(metrics: Metrics) ->
     assert value(metrics, "evergraft_search_wait_seconds_count") == 1
     assert value(metrics, "evergraft_search_wait_seconds_sum") == 90
     cluster.clock = 400
-    end = report_message("vision/cifar10", "i1-c1", acceleratorSeconds={"useful": 250, "lost": 20})
+    end = report_message("vision/cifar10", "i1-c1", acceleratorSeconds={"useful": 249.2, "lost": 20})
     cluster.pods["w"] = pod_document("w", job=uid, phase="Succeeded", message=end, started=90, ended=400)
     cluster.pods["x"] = pod_document("x", job=uid, phase="Failed", exit_code=66, started=90, ended=100)
     job["status"] = {
@@ -136,7 +138,6 @@ def test_a_search_from_its_start_to_its_end_is_counted_once(metrics: Metrics) ->
     assert value(metrics, "evergraft_searches_finished_total", outcome="committed") == 1
     assert value(metrics, "evergraft_search_duration_seconds_sum") == 310
     assert value(metrics, "evergraft_worker_failures_total", namespace="vision", reason="OutOfMemory") == 1
-    where = {"namespace": "vision", "graph": GRAPH, "resource": "CPU"}
     assert value(metrics, "evergraft_accelerator_seconds_total", use="useful", **where) == 250
     assert value(metrics, "evergraft_accelerator_seconds_total", use="lost", **where) == 30
 
