@@ -133,7 +133,29 @@ def test_much_data_seen_often_lets_the_root_try_too() -> None:
 
 def test_a_named_parent_is_meant() -> None:
     plan = planned(view_of([ROOT, FIRST, SECOND], parameters={"parent": "a/first"}))
-    assert [candidate.start for candidate in plan.candidates] == [FIRST.id]
+    assert [candidate.start for candidate in plan.candidates] == [FIRST.id, ROOT.id]
+
+
+def test_a_named_parent_is_never_left_for_the_root() -> None:
+    view = view_of([ROOT, FIRST, SECOND], parameters={"parent": "a/first"})
+    view = after(view, planned(view), 0.2, 0.9)
+    (child,) = planned(view).candidates
+    assert child.start == SlotRef(0, 0)
+    assert "root 0.9000" in child.reason
+
+
+def test_a_task_learned_again_moves_to_the_end_of_the_chain_if_that_is_better() -> None:
+    later = made_child("z/later", OWN, clones=["norm"])
+    view = view_of([ROOT, FIRST, SECOND, OWN, later])
+    assert [candidate.start for candidate in planned(view).candidates] == [later.id, ROOT.id]
+    view = after(view, planned(view), 0.5, 0.3)
+    (child,) = planned(view).candidates
+    assert "behind this task's own route" in child.reason
+    worse, better = (after(view, planned(view), quality) for quality in (0.55, 0.65))
+    assert get("graft").next(worse) == Finish(outcome="keep", reason="no candidate beat the present route (0.6000)")
+    finish = get("graft").next(better)
+    assert isinstance(finish, Finish)
+    assert finish.winner == SlotRef(1, 0)
 
 
 def test_what_the_look_found_is_kept_with_the_route() -> None:

@@ -1,7 +1,8 @@
 """`graft`, the default: one long child on an unbroken chain, low in rank, with every small tensor trained.
 
-The parent is this task's own route, else the public route with the most training behind its lineage, else the root,
-so each task extends what the whole graph has learned. A guard looks first, forward only: a head in closed form on the
+The parent is the route with the most training behind its lineage, this task's own or a public one, else the root, so
+each task extends what the whole graph has learned; learned again, an early task moves to the end of the chain, and its
+route changes only if that is better. A guard looks first, forward only: a head in closed form on the
 parent and on the root; only a gap far beyond noise sends a task to the root. The fitted head is where training
 starts. On each encoder block go a `lora` delta on all matrices and `bias` and `norm` deltas; embeddings, class token,
 final norm and head are trained whole; a backbone without encoder blocks is trained whole. AdamW, 5 % warm-up, cosine.
@@ -20,7 +21,7 @@ from evergraft.search.budget import samples_each
 from evergraft.search.layers import BLOCK, body, with_head
 from evergraft.search.starts import decide, route_start
 from evergraft.search.strategies.lora import MATRICES
-from evergraft.search.strategies.single import NEWEST, choose_parent, hyperparameters
+from evergraft.search.strategies.single import NEWEST, choose_parent, hyperparameters, most_trained
 from evergraft.search.values import (
     CandidatePlan,
     DeltaPlan,
@@ -48,7 +49,7 @@ class Graft:
     """The strategy; it remembers nothing."""
 
     name: str = "graft"
-    version: int = 1
+    version: int = 2
 
     def next(self, view: View) -> Generation | Finish:
         """Look (one generation of probes, if there is anything to compare), train, decide.
@@ -58,12 +59,29 @@ class Graft:
         """
         if view.stop or _has_trained(view):
             return decide(view)
-        route, why = choose_parent(view)
+        route, why = _parent(view)
         if route is view.own:
             return _continue(view, route, why)
         if not view.history:
             return _look(view, route)
         return _train(view, route, why)
+
+
+def _parent(view: View) -> tuple[RouteView, str]:
+    """The route to start from, and why: this task's own only where no other has more training behind it."""
+    route, why = choose_parent(view)
+    chain = most_trained(view)
+    if not _guarded(view) or route is not view.own or chain is None:
+        return route, why
+    behind, own = chain.summary.lineage_samples, route.summary.lineage_samples
+    if behind <= own:
+        return route, why
+    return chain, f"most training behind its lineage: {behind} samples, behind this task's own route {own}"
+
+
+def _guarded(view: View) -> bool:
+    """Whether the parent is this strategy's choice, so that it may also choose the root."""
+    return str(view.spec.search.parameters.get("parent") or NEWEST) == NEWEST
 
 
 def _has_trained(view: View) -> bool:
@@ -79,10 +97,9 @@ def _continue(view: View, route: RouteView, why: str) -> Generation:
 
 
 def _look(view: View, parent: RouteView) -> Generation:
-    """Heads in closed form on the frozen parent and, where the chain might have to be broken, on the frozen root."""
+    """Heads in closed form on the frozen parent and on the frozen root: what the chain is worth to this task."""
     routes = [parent]
-    guarded = str(view.spec.search.parameters.get("parent") or NEWEST) == NEWEST
-    if guarded and view.root is not None and not parent.summary.is_root:
+    if view.root is not None and not parent.summary.is_root:
         routes.append(view.root)
     samples = _look_samples(view, probes=len(routes))
     return Generation(candidates=tuple(_probe(view, route, samples) for route in routes))
@@ -131,13 +148,18 @@ def _train(view: View, parent: RouteView, why: str) -> Generation:
     words = f"{why}; a fitted head there reaches {chain.quality:.4f}"
     if root is not None:
         words += f", on the root {root.quality:.4f}"
-        if root.usable and (not chain.usable or (root.quality - chain.quality) * 100 > guard):
+        if _guarded(view) and root.usable and (not chain.usable or (root.quality - chain.quality) * 100 > guard):
             assert view.root is not None
             told = f"{words}: more than {guard} points better, so the chain is broken here"
             return _children(view, [(view.root, root, told, 1.0)])
     shares = [(parent, chain, words, 1.0)]
     search = view.spec.search
-    if root is not None and view.root is not None and search.samples > MANY_EPOCHS * view.facts.train_samples:
+    if (
+        _guarded(view)
+        and root is not None
+        and view.root is not None
+        and search.samples > MANY_EPOCHS * view.facts.train_samples
+    ):
         shares = [(parent, chain, words, 0.75), (view.root, root, "from the root, so that a bad chain shows", 0.25)]
     return _children(view, shares)
 

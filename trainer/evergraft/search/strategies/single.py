@@ -107,14 +107,19 @@ def choose_parent(view: View) -> tuple[RouteView, str]:
         return _named(view, wanted), f"search.parameters.parent names {wanted}"
     if wanted == NEWEST and view.own is not None:
         return view.own, "this task's own route"
-    others = [route for route in other_routes(view) if not route.summary.is_root]
-    if wanted == NEWEST and others:
-        best = max(others, key=lambda route: (route.summary.lineage_samples, route.version))
+    best = most_trained(view)
+    if wanted == NEWEST and best is not None:
         return best, f"most training behind its lineage: {best.summary.lineage_samples} samples"
     if view.root is None:
         raise ConflictError(f"the graph at version {view.base} has no root to start from; restore it")
     why = "search.parameters.parent names the root" if wanted == ROOT else "no other task has a public route yet"
     return view.root, why
+
+
+def most_trained(view: View) -> RouteView | None:
+    """The other task's public route with the most training behind its lineage, ties to the newest; not the root."""
+    others = [route for route in other_routes(view) if not route.summary.is_root]
+    return max(others, key=lambda route: (route.summary.lineage_samples, route.version), default=None)
 
 
 def _named(view: View, task: str) -> RouteView:
