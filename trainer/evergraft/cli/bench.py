@@ -104,9 +104,10 @@ def run_stream(args: argparse.Namespace) -> int:
 
 def run_report(args: argparse.Namespace) -> int:
     """Sum up."""
+    from evergraft_trainer.bench.claims import figures
     from evergraft_trainer.bench.harness import root_parameters
     from evergraft_trainer.bench.picture import draw
-    from evergraft_trainer.bench.report import figures, recorded, summarise
+    from evergraft_trainer.bench.report import recorded, summarise
 
     found = recorded(args.results, quick=args.quick)
     rows = summarise(found, root_parameters=root_parameters(args.root.resolve()))

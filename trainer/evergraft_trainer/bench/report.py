@@ -1,13 +1,13 @@
-"""Sums recorded runs up: one row a method and order, and the figures that have a bar.
+"""Sums recorded runs up: one row a method and order.
 
 Everything comes from the result files; nothing is trained here. A run that is not whole says how far it is, and its
-means are over what it has. Called by ``evergraft bench stream report`` and by ``picture``.
+means are over what it has. Called by ``evergraft bench stream report``, ``claims`` and ``picture``.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,6 @@ from evergraft_trainer.bench import records
 from evergraft_trainer.bench.catalog import order_of
 from evergraft_trainer.bench.methods import METHODS
 from evergraft_trainer.bench.records import End, Run, Step
-
-PEERS = ("lora", "finetune")
-"""What `graft` is to beat."""
-POINTS = 4.0
-"""By how many points of mean test accuracy, over the better of the two."""
-LARGEST_SHARE = 0.25
-"""Of the root's parameters, what a task may add."""
 
 
 @dataclass(frozen=True)
@@ -136,66 +129,3 @@ def _answers(ends: Sequence[Recorded]) -> bool | None:
 
 def _mean(values: Mapping[str, float]) -> float:
     return statistics.fmean(values.values())
-
-
-def figures(rows: Sequence[Row], runs: Sequence[Recorded]) -> Iterator[dict[str, Any]]:
-    """One JSON object a figure, with its bar where there is one; peers beside `graft` on the same tasks and seeds."""
-    for row in rows:
-        where = _where(row)
-        yield _figure(f"mean test accuracy, {row.method}, {where}", row.learned, "share")
-        if row.answers_identical is not None and row.forgetting is not None:
-            kept = row.forgetting == 0 and row.answers_identical
-            name = f"forgetting, every golden answer recomputed, {row.method}, {where}"
-            yield {**_figure(name, row.forgetting, "share"), "bar": "value == 0", "holds": kept}
-    for row in rows:
-        if row.method == "graft":
-            share = _figure(
-                f"parameters added a task of the root's, graft, {_where(row)}", row.parameters_share, "share"
-            )
-            yield {**share, "bar": f"value <= {LARGEST_SHARE}", "holds": row.parameters_share <= LARGEST_SHARE}
-            yield from _beside(row, runs)
-
-
-def _beside(row: Row, runs: Sequence[Recorded]) -> Iterator[dict[str, Any]]:
-    """`graft` beside the better of its peers, on the tasks and seeds that all of them have."""
-    found = {
-        name: {item.run.seed: item.learned for item in runs if (item.run.method, item.run.order) == (name, row.order)}
-        for name in ("graft", *PEERS)
-    }
-    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in found.values())))
-    common = [
-        (seed, task)
-        for seed in seeds
-        for task in found["graft"][seed]
-        if all(task in found[name][seed] for name in PEERS)
-    ]
-    if not common:
-        return
-    means = {name: statistics.fmean(by_seed[seed][task] for seed, task in common) for name, by_seed in found.items()}
-    peer = max(PEERS, key=means.__getitem__)
-    points = (means["graft"] - means[peer]) * 100
-    spread = [
-        100
-        * statistics.fmean(found["graft"][seed][task] - found[peer][seed][task] for at, task in common if at == seed)
-        for seed in sorted({seed for seed, _ in common})
-    ]
-    yield {
-        "figure": f"graft over the better of LoRA and full fine-tuning, {_where(row)}, {len(common)} tasks",
-        "value": round(points, 2),
-        "unit": "points of mean test accuracy",
-        "peer": peer,
-        "peer_value": round(means[peer], 4),
-        "bar": f"value >= {POINTS:g}",
-        "holds": points >= POINTS,
-        "runs": len(spread),
-        "spread": [round(min(spread), 2), round(max(spread), 2)],
-    }
-
-
-def _figure(name: str, value: float, unit: str) -> dict[str, Any]:
-    return {"figure": name, "value": round(value, 4), "unit": unit}
-
-
-def _where(row: Row) -> str:
-    name = f"order {row.order}" + (" of the quick subset" if row.quick else "")
-    return name if row.steps == row.of else f"{name}, {row.steps} of {row.of} tasks so far"
