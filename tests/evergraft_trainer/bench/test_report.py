@@ -8,7 +8,7 @@ import pytest
 
 from evergraft_trainer.bench import records
 from evergraft_trainer.bench.catalog import QUICK
-from evergraft_trainer.bench.picture import draw
+from evergraft_trainer.bench.picture import draw, gains
 from evergraft_trainer.bench.records import End, Run, Step
 from evergraft_trainer.bench.report import recorded, summarise
 
@@ -48,5 +48,7 @@ def test_forgetting_counts_losses_and_no_gains(tmp_path: Path) -> None:
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
     put(tmp_path, "graft", [0.9] * 6)
     put(tmp_path, "lora", [0.5] * 5)
-    draw(summarise(recorded(tmp_path, quick=True), root_parameters=ROOT), tmp_path / "p" / "stream.svg")
+    found = recorded(tmp_path, quick=True)
+    draw(summarise(found, root_parameters=ROOT), found, tmp_path / "p" / "stream.svg")
     assert "lora (a), 5 of 6" in (tmp_path / "p" / "stream.svg").read_text()
+    assert gains("graft", "a", found) == [pytest.approx(40)] * 5

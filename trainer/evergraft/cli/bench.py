@@ -33,7 +33,7 @@ def add(commands: Subparsers) -> None:
     report = command(actions, "report", run_report, summary="sum up the recorded results")
     report.add_argument("--quick", action="store_true", help="those of the quick subset")
     report.add_argument("--figures", action="store_true", help="print one JSON line a figure, with its bar")
-    report.add_argument("--picture", type=Path, metavar="FILE", help="draw error against operations and parameters")
+    report.add_argument("--picture", type=Path, metavar="FILE", help="draw errors against costs, and gains by place")
     _results(report)
 
 
@@ -112,7 +112,7 @@ def run_report(args: argparse.Namespace) -> int:
     found = recorded(args.results, quick=args.quick)
     rows = summarise(found, root_parameters=root_parameters(args.root.resolve()))
     if args.picture is not None:
-        draw(rows, args.picture)
+        draw(rows, found, args.picture)
     if args.figures:
         for figure in figures(rows, found):
             print(json.dumps(figure))
