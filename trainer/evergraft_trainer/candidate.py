@@ -164,7 +164,8 @@ class Candidate:
             precision=search.precision,
             pulse=self.tell,
         )
-        return fit_head(self.model, data.train, data.validation, most=self.plan.samples, looking=looking)
+        fitted = fit_head(self.model, data.train, data.validation, most=self.plan.samples, looking=looking)
+        return fitted.forward_samples
 
     def _run(
         self, batch_at: Callable[[int], Batch], forward: Callable[[RouteModel, Batch], torch.Tensor]

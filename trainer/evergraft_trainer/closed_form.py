@@ -1,7 +1,8 @@
 """A head in closed form on a frozen route: linear discriminant analysis of its features, times one temperature.
 
 One forward pass over the training images gives the means of the classes and what they have in common, which is all
-that the head is; validation chooses how sharp its answers are. Called for candidates whose new head is planned `lda`.
+that the head is; validation chooses how sharp its answers are. Called for candidates whose new head is planned `lda`,
+and for the probe of a transfer ledger.
 """
 
 from __future__ import annotations
@@ -69,8 +70,21 @@ class Looking:
         return torch.cat(rows).double()
 
 
-def fit_head(model: RouteModel, train: Images, validation: Images, *, most: int, looking: Looking) -> int:
-    """Put the fitted head into `model`; returns how many images were run forward for it.
+@dataclass(frozen=True)
+class Fitted:
+    """What a head was fitted with: `images` of the training split, and the `validation` features, float64 N×F."""
+
+    images: int
+    validation: torch.Tensor
+
+    @property
+    def forward_samples(self) -> int:
+        """Images that were run forward for it."""
+        return self.images + len(self.validation)
+
+
+def fit_head(model: RouteModel, train: Images, validation: Images, *, most: int, looking: Looking) -> Fitted:
+    """Put the fitted head into `model`.
 
     At most `most` training images are used. Labels are class indices below the head's number of classes.
     """
@@ -83,7 +97,7 @@ def fit_head(model: RouteModel, train: Images, validation: Images, *, most: int,
     with torch.no_grad():
         model.head.weight.copy_(weight * sharpness)
         model.head.bias.copy_(bias * sharpness)
-    return len(seen) + len(validation)
+    return Fitted(images=len(seen), validation=checked)
 
 
 def discriminant(

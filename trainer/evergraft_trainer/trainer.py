@@ -6,7 +6,7 @@ workers, one instance a search.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from evergraft.search.engine import Answers
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed
+from evergraft.search.ledger import Looked
 from evergraft.search.values import CandidatePlan, SlotRef, SlotResult, TaskFacts
 from evergraft.store import blobs
 from evergraft.store.access import Access
@@ -32,6 +33,7 @@ from evergraft_trainer.device import Device
 from evergraft_trainer.evaluate import logits_of
 from evergraft_trainer.golden import golden_answers
 from evergraft_trainer.nn.assemble import RouteModel, load_route
+from evergraft_trainer.probe import look
 from evergraft_trainer.progress import Saved, read_weights
 from evergraft_trainer.side_by_side import train_group
 
@@ -111,6 +113,15 @@ class TorchTrainer:
         test = self.data.split("test")
         measured = None if test is None else self.measure(self.logits(model, test, preprocessing), test)
         return Answers(labels=self.data.labels, golden=golden, test=measured)
+
+    def look(self, plan: CandidatePlan, pulse: Callable[[], None]) -> Looked | None:
+        """The quality of a head in closed form, for the transfer ledger; None where it cannot be measured.
+
+        Raises:
+            StoreError: the store or the data's source does not answer; the closing is tried again.
+            StoppedError, SupersededError: from `pulse`.
+        """
+        return look(self, plan, pulse)
 
     def out_of_memory(self) -> OutOfMemoryError:
         """The error of one candidate that alone exhausts the memory."""

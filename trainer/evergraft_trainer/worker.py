@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from evergraft.search.engine import Answers, Outcome, Request, run_search
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed
-from evergraft.search.values import SlotRef, SlotResult
+from evergraft.search.ledger import Looked
+from evergraft.search.values import CandidatePlan, SlotRef, SlotResult
 from evergraft.store import log
 from evergraft.store.metered import MeteredStore
 from evergraft_trainer import profile, report
@@ -38,6 +39,9 @@ from evergraft_trainer.telemetry import Telemetry
 from evergraft_trainer.trainer import TorchTrainer
 
 __all__ = ["Assignment", "Settings", "run_worker"]
+
+CLOSING = SlotRef(generation=-1, slot=-1)
+"""Stands in the books for what is measured once a search has decided."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,17 @@ class TimedTrainer:
             return self.inner.conclude(ref, result)
         finally:
             self.ledger.settle(ref, counts=True)
+
+    def look(self, plan: CandidatePlan, pulse: Callable[[], None]) -> Looked | None:
+        """The inner one's probe for the transfer ledger, which belongs to the closing as the answers do."""
+        self.ledger.begin(CLOSING)
+        looked = False
+        try:
+            found = self.inner.look(plan, pulse)
+            looked = True
+            return found
+        finally:
+            self.ledger.settle(CLOSING, counts=looked)
 
 
 @contextlib.contextmanager

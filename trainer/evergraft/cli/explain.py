@@ -1,4 +1,7 @@
-"""`evergraft explain`: why a task's route is what it is: its parent, the reason, what was changed, the figures."""
+"""`evergraft explain`: why a task's route is what it is: its parent, the reason, what was changed, the figures.
+
+The transfer ledger says by how much it is better than what the root alone reaches; below 0 is negative transfer.
+"""
 
 from __future__ import annotations
 
@@ -63,10 +66,32 @@ def run(args: argparse.Namespace) -> int:
     for mutation in facts["mutations"]:
         print(plain(f"{'mutation':<13} {mutation}"))
     _table("a head in closed form, nothing trained:", route.transfer.get("probes"), ("task", "quality", "logLoss"))
+    _ledger(route.transfer.get("ledger"))
     considered = route.transfer.get("considered")
     columns = ("task", "lineageSamples", "quality", "sampled")
     _table("routes that could have been the parent:", considered, columns)
     return 0
+
+
+LEDGER = {"linearProbe": "a linear probe of the root", "fineTuned": "fine-tuning from the root"}
+"""What the figures of a transfer ledger are called."""
+
+
+def _ledger(ledger: Any) -> None:
+    """The transfer ledger: what the root alone reaches, and the points by which this route is over it."""
+    figures = [(words, ledger.get(name)) for name, words in LEDGER.items()] if isinstance(ledger, dict) else []
+    known = [(words, figure) for words, figure in figures if isinstance(figure, dict)]
+    if known:
+        print("what the root alone reaches, and the points of quality by which this route is over it:")
+        rows = [
+            [words, figure.get("quality"), figure.get("samples"), _points(figure.get("over"))]
+            for words, figure in known
+        ]
+        print_table(("against", "quality", "samples", "points over"), rows)
+
+
+def _points(share: Any) -> str | None:
+    return f"{share * 100:+.1f}" if isinstance(share, int | float) else None
 
 
 def _table(title: str, rows: Any, columns: tuple[str, ...]) -> None:

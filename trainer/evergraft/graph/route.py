@@ -13,6 +13,7 @@ from typing import Any
 
 from evergraft import canonical, names
 from evergraft.errors import FormatError, IntegrityError
+from evergraft.graph.transfer import Transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class RouteSummary:
     `quality` is the validation metric in 0…1, None for a root. `parameters` counts all of the route's, `flops` the
     operations of one image forward, `lineage_samples` the training samples of the route and its ancestors together.
     `depth` is the number of steps from the root: 0 for a root. `score` is what it reached when it landed, for people:
-    planning computes scores anew.
+    planning computes scores anew. `transfer` is what the root alone reaches on the task, None where nobody measured.
     """
 
     id: str
@@ -80,6 +81,13 @@ class RouteSummary:
     hyperparameters: Mapping[str, Any]
     visibility: str = "Public"
     score: float | None = None
+    transfer: Transfer | None = None
+
+    @property
+    def over_linear_probe(self) -> float | None:
+        """Quality minus that of a linear probe of the root, in -1…1; below 0 is negative transfer. None: unmeasured."""
+        probe = self.transfer.linear_probe if self.transfer is not None else None
+        return None if probe is None or self.quality is None else self.quality - probe.quality
 
     @property
     def is_root(self) -> bool:
@@ -108,6 +116,7 @@ class RouteSummary:
             "hyperparameters": dict(self.hyperparameters),
             "visibility": self.visibility,
             **({} if self.score is None else {"score": self.score}),
+            **({} if self.transfer is None else {"transfer": self.transfer.to_json()}),
         }
 
     @classmethod
@@ -134,6 +143,7 @@ class RouteSummary:
                 hyperparameters=dict(value["hyperparameters"]),
                 visibility=_text(value["visibility"]),
                 score=None if value.get("score") is None else float(value["score"]),
+                transfer=None if value.get("transfer") is None else Transfer.from_json(value["transfer"]),
             )
 
 
@@ -142,8 +152,8 @@ class Route:
     """The stored route document.
 
     `preprocessing` and `golden` are the trainer's JSON; `metrics` holds quality, score, testQuality, logLoss and
-    confusion; `parameters` holds total, added and accounted. `transfer` says what was measured about parents and why
-    this one was chosen.
+    confusion; `parameters` holds total, added and accounted. `transfer` says what was measured about parents, why
+    this one was chosen, and in its `ledger` what the root alone reaches.
     """
 
     task: str

@@ -13,7 +13,8 @@ from evergraft import canonical, names
 from evergraft.errors import IntegrityError
 from evergraft.graph.bundle import decode_bundle, encode_bundle
 from evergraft.graph.route import Route, RouteSummary
-from evergraft.search import codec
+from evergraft.graph.transfer import Transfer
+from evergraft.search import codec, ledger
 from evergraft.search.folder import Folder
 from evergraft.search.score import accounted_parameters, score
 from evergraft.search.starts import candidates
@@ -37,8 +38,17 @@ def without_route(view: View, *, outcome: str, reason: str, finish: Finish | Non
     }
 
 
-def with_route(view: View, *, winner: SlotRef, search: str, finish: Finish, answers: Answers) -> dict[str, Any]:
-    """The closing document that commits `winner`."""
+def with_route(
+    view: View,
+    *,
+    winner: SlotRef,
+    search: str,
+    finish: Finish,
+    answers: Answers,
+    known: Transfer,
+    looked: ledger.Looked | None,
+) -> dict[str, Any]:
+    """The closing document that commits `winner`; `known` and `looked` make its transfer ledger."""
     plan = view.history[winner.generation].plan.candidates[winner.slot]
     result = view.result(winner)
     assert result is not None
@@ -47,6 +57,8 @@ def with_route(view: View, *, winner: SlotRef, search: str, finish: Finish, answ
     sizes = {module: size for layer in result.layers for module, size in layer.modules()}
     samples = trained_samples(view, winner)
     own_score = score(view, result.layers, quality=result.quality, flops=result.flops)
+    full, forward_samples = ledger.completed(view, known, looked)
+    told = {} if full.is_empty else ledger.to_json(full, quality=result.quality, forward_samples=forward_samples)
     route = Route(
         task=view.spec.task,
         search=search,
@@ -82,6 +94,7 @@ def with_route(view: View, *, winner: SlotRef, search: str, finish: Finish, answ
             "reason": plan.reason or finish.reason,
             "considered": considered(view),
             **probed(view),
+            **({"ledger": told} if told else {}),
             **({"stoppedEarly": True} if stopped_early(view) else {}),
         },
     )
@@ -91,7 +104,9 @@ def with_route(view: View, *, winner: SlotRef, search: str, finish: Finish, answ
         "reason": finish.reason,
         "finish": codec.to_json(finish),
         "route": route.to_json(),
-        "summary": summarise(route, parent=parent, visibility=view.spec.visibility).to_json(),
+        "summary": summarise(
+            route, parent=parent, visibility=view.spec.visibility, transfer=None if full.is_empty else full
+        ).to_json(),
         "modules": new,
         "weights": {
             "generation": winner.generation,
@@ -141,7 +156,7 @@ def probed(view: View) -> dict[str, Any]:
     return {"probes": found} if found else {}
 
 
-def summarise(route: Route, *, parent: RouteSummary, visibility: str) -> RouteSummary:
+def summarise(route: Route, *, parent: RouteSummary, visibility: str, transfer: Transfer | None) -> RouteSummary:
     """What planning needs of `route`, a child of `parent`."""
     return RouteSummary(
         id=canonical.sha256(route.encode()),
@@ -159,6 +174,7 @@ def summarise(route: Route, *, parent: RouteSummary, visibility: str) -> RouteSu
         hyperparameters=route.hyperparameters,
         visibility=visibility,
         score=float(route.metrics["score"]),
+        transfer=transfer,
     )
 
 

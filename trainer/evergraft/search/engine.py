@@ -26,10 +26,11 @@ from evergraft.errors import (
 )
 from evergraft.graph.route import reading
 from evergraft.graph.state import Graph
-from evergraft.search import closing, codec
+from evergraft.search import closing, codec, ledger
 from evergraft.search.claims import Crew
 from evergraft.search.committing import Outcome, Request, commit, left_to_another, standing_of
 from evergraft.search.deadline import Deadline, Stop, time_is_up
+from evergraft.search.duty import Duty
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed, Groups, Trains
@@ -37,6 +38,7 @@ from evergraft.search.score import result_score
 from evergraft.search.strategies import get as get_strategy
 from evergraft.search.validate import check_plan
 from evergraft.search.values import (
+    CandidatePlan,
     Finish,
     Generation,
     GenerationRecord,
@@ -74,6 +76,10 @@ class Trainer(Trains, Protocol):
 
     def conclude(self, ref: SlotRef, result: SlotResult) -> Answers:
         """Golden answers and test metrics of the winner."""
+        ...
+
+    def look(self, plan: CandidatePlan, pulse: Callable[[], None]) -> ledger.Looked | None:
+        """Run a probe for the transfer ledger, calling `pulse` at every batch; None where it cannot be measured."""
         ...
 
 
@@ -206,12 +212,12 @@ class _Search:
             plan = strategy.next(view)
             check_plan(view, plan)
             if isinstance(plan, Finish):
-                return self._close(partial(self._conclude, view, plan))
+                return self._close(partial(self._conclude, view, plan, manifest))
             results, stop = self._generation(view, plan)
             record = GenerationRecord(plan=plan, results=results)
             view = replace(view, history=(*view.history, record), stop=stop)
             if (reason := crash(view)) is not None:
-                return self._close(partial(closing.without_route, view, outcome="failed", reason=reason))
+                return self._close(partial(self._fail, view, reason))
 
     def _view(self, facts: TaskFacts) -> View:
         info = log.read_info(self.folder.store)
@@ -311,7 +317,7 @@ class _Search:
             raise StoreUnavailableError(f"{self.folder.store.url}: a result that was listed is not there; run again")
         return result
 
-    def _close(self, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    def _close(self, make: Callable[[Duty], Mapping[str, Any]]) -> Mapping[str, Any]:
         """The closing document: made by whoever claims the end, waited for by the others."""
         while True:
             seen = self.crew.look(self.folder, f"{names.FINAL}/")
@@ -323,21 +329,44 @@ class _Search:
                 self.crew.wait()
                 continue
             try:
-                with self.crew.working(self.folder, *claimed):
-                    final = self.folder.put_final(make())
+                with self.crew.working(self.folder, *claimed) as duty:
+                    final = self.folder.put_final(make(duty))
                 self.concluded = True
                 return final
             except SupersededError:
                 continue
 
-    def _conclude(self, view: View, finish: Finish) -> Mapping[str, Any]:
+    def _conclude(self, view: View, finish: Finish, manifest: Mapping[str, Any], duty: Duty) -> Mapping[str, Any]:
         if finish.winner is None:
             return closing.without_route(view, outcome=OUTCOMES[finish.outcome], reason=finish.reason, finish=finish)
         result = view.result(finish.winner)
         assert result is not None
-        answers = self.trainer.conclude(finish.winner, result)
-        winner = finish.winner
-        return closing.with_route(view, winner=winner, search=self.folder.search, finish=finish, answers=answers)
+        known = ledger.known_of(view, basis=ledger.basis_of(view, manifest))
+        probe = ledger.probe_plan(view, known)
+        looked = None if probe is None else self.trainer.look(probe, partial(_go_on, duty))
+        return closing.with_route(
+            view,
+            winner=finish.winner,
+            search=self.folder.search,
+            finish=finish,
+            answers=self.trainer.conclude(finish.winner, result),
+            known=known,
+            looked=looked,
+        )
+
+    def _fail(self, view: View, reason: str, _: Duty) -> Mapping[str, Any]:
+        return closing.without_route(view, outcome="failed", reason=reason)
 
     def _at(self, **fields: Any) -> dict[str, Any]:
         return {"task": self.spec.task, **fields}
+
+
+def _go_on(duty: Duty) -> None:
+    """Go on with the closing, unless another worker has taken it over or this one was asked to stop.
+
+    Raises:
+        SupersededError, StoppedError: the closing begins anew, here or elsewhere.
+    """
+    duty.tell(0)
+    if duty.should_stop:
+        raise duty.stopped()

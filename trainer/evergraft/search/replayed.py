@@ -19,7 +19,7 @@ from evergraft.errors import ConflictError, FormatError, IntegrityError, UserErr
 from evergraft.graph.commit import CloseSearch, Commit, PutRoute
 from evergraft.graph.route import Route, reading
 from evergraft.names import RunKey
-from evergraft.search import closing, codec
+from evergraft.search import closing, codec, ledger
 from evergraft.search.deadline import Stop
 from evergraft.search.engine import OUTCOMES, Answers
 from evergraft.search.folder import Folder
@@ -121,7 +121,7 @@ def replay_search(store: Store, search: str) -> Replayed:
         )
         strategy = get_strategy(spec.search.strategy)
         done = replay(view, strategy, recorded.counted, stop=recorded.stop.reason if recorded.stop else None)
-        ends = {} if recorded.final is None else _ends(done, recorded.final, search)
+        ends = {} if recorded.final is None else _ends(done, recorded, search)
         commit = _commit_of(store, search, base=base)
         found = [
             *_header_differences(recorded.header, spec, run, search),
@@ -243,7 +243,7 @@ def _result_differences(recorded: _Recorded, done: Replay) -> Iterator[str]:
             yield f"{place}/result.json: not the result that the search was decided on"
 
 
-def _ends(done: Replay, final: Mapping[str, Any], search: str) -> dict[str, Any]:
+def _ends(done: Replay, recorded: _Recorded, search: str) -> dict[str, Any]:
     """The closing document as the replay makes it; what was measured for the winner alone is taken as recorded."""
     if done.crash is not None:
         return closing.without_route(done.view, outcome="failed", reason=done.crash)
@@ -252,11 +252,16 @@ def _ends(done: Replay, final: Mapping[str, Any], search: str) -> dict[str, Any]
         return {"finish": "results are missing"}
     if finish.winner is None:
         return closing.without_route(done.view, outcome=OUTCOMES[finish.outcome], reason=finish.reason, finish=finish)
+    final = recorded.final or {}
     with reading("final/result.json"):
         route = Route.from_json(final["route"]) if final["route"] is not None else None
         test = route.metrics["test"] if route else None
+        looked = ledger.looked_in(route.transfer.get("ledger")) if route else None
+    known = ledger.known_of(done.view, basis=ledger.basis_of(done.view, recorded.manifest))
     answers = Answers(labels=done.view.facts.labels, golden=route.golden if route else {}, test=test)
-    return closing.with_route(done.view, winner=finish.winner, search=search, finish=finish, answers=answers)
+    return closing.with_route(
+        done.view, winner=finish.winner, search=search, finish=finish, answers=answers, known=known, looked=looked
+    )
 
 
 def _final_differences(final: Mapping[str, Any] | None, ends: Mapping[str, Any]) -> Iterator[str]:

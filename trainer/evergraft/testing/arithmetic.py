@@ -8,7 +8,7 @@ tests of the engine and the store, ours and anyone's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from evergraft.names import ROOT_TASK, RunKey
 from evergraft.search.engine import Answers, Request
 from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed
+from evergraft.search.ledger import Looked
 from evergraft.search.values import CandidatePlan, SlotRef, SlotResult, TaskFacts
 from evergraft.store import blobs, log
 from evergraft.store.seam import Store
@@ -170,6 +171,10 @@ class ArithmeticTrainer:
         """Answers made from the layers."""
         golden = {"data": canonical.digest([layer.to_json() for layer in result.layers])}
         return Answers(labels=LABELS, golden=golden, test={"quality": result.quality})
+
+    def look(self, plan: CandidatePlan, pulse: Callable[[], None]) -> Looked | None:  # noqa: ARG002 - the seam's
+        """Nothing: there is no image to look at."""
+        return None
 
     def _parent(self, plan: CandidatePlan) -> tuple[dict[str, Layer], dict[str, Module]]:
         if isinstance(plan.start, SlotRef):

@@ -1,4 +1,7 @@
-"""`evergraft graph show`: the tasks and their routes, at any version."""
+"""`evergraft graph show`: the tasks and their routes, at any version; what transfer was worth to each.
+
+Everything comes from the summaries in the log: no route document is read.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
                 "parent": route.parent_task if route else None,
                 "quality": route.quality if route else None,
                 "score": route.score if route else None,
+                "overLinearProbe": _points(route.over_linear_probe) if route else None,
                 "parametersActive": route.parameters if route else None,
                 "parametersAdded": route.added if route else None,
                 "users": max((users[module] for module in route.module_ids()), default=0) if route else None,
@@ -53,7 +57,19 @@ def run(args: argparse.Namespace) -> int:
         print_json({"version": graph.version, "tasks": rows})
         return 0
     print(f"version {graph.version}, {len(rows)} tasks, {len(users)} modules")
-    columns = ("task", "version", "outcome", "parent", "quality", "score", "active", "added", "users", "route")
+    columns = (
+        "task",
+        "version",
+        "outcome",
+        "parent",
+        "quality",
+        "transfer",
+        "score",
+        "active",
+        "added",
+        "users",
+        "route",
+    )
     print_table(columns, [_show_row(row) for row in rows])
     return 0
 
@@ -65,6 +81,7 @@ def _show_row(row: dict[str, Any]) -> tuple[object, ...]:
         row["outcome"],
         row["parent"],
         _share(row["quality"]),
+        "-" if row["overLinearProbe"] is None else f"{row['overLinearProbe']:+.1f}",
         _share(row["score"]),
         row["parametersActive"],
         row["parametersAdded"],
@@ -75,3 +92,8 @@ def _show_row(row: dict[str, Any]) -> tuple[object, ...]:
 
 def _share(value: float | None) -> str | None:
     return None if value is None else f"{value:.4f}"
+
+
+def _points(share: float | None) -> float | None:
+    """Points of quality, to the hundredth; -0.0 is 0.0."""
+    return None if share is None else round(share * 100, 2) + 0.0
