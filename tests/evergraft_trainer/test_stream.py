@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from evergraft import canonical
 from evergraft.api.resolved import ResolvedDataset, ResolvedTask
 from evergraft.api.root import Root
-from evergraft.errors import StoreUnavailableError
+from evergraft.errors import IntegrityError, StoppedError, StoreUnavailableError
 from evergraft.graph.route import RouteSummary
 from evergraft.names import RunKey
 from evergraft.search.claims import Crew, Timing
@@ -20,6 +21,7 @@ from evergraft.search.engine import Request, run_search
 from evergraft.search.events import silent
 from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed
+from evergraft.search.replayed import replay_search
 from evergraft.search.values import CandidatePlan, DeltaPlan, LayerPlan, Schedule, SlotRef
 from evergraft.store import blobs, log
 from evergraft.store.memory import MemoryStore
@@ -79,7 +81,7 @@ def request_of(task: str, data: Path, **search: Any) -> Request:
     spec = replace(
         asked.spec, dataset=ResolvedDataset(url=str(data), train="train", validation="validation", test="test")
     )
-    return replace(asked, spec=spec)
+    return replace(asked, spec=spec, spec_hash=canonical.digest(spec.to_json()))
 
 
 def search(store: Store, request: Request) -> RouteSummary:
@@ -287,6 +289,88 @@ def test_a_graft_looks_first_and_starts_from_the_fitted_head(store: MemoryStore,
     kinds = {layer.name: [delta.kind for delta in layer.deltas] for layer in route.layers}
     assert kinds["block.00"] == ["lora", "lora", "bias", "norm"]
     assert all(row["bitIdentical"] for row in check_answers(store, device=DEVICE))
+
+
+def test_a_linear_probe_of_the_root_is_measured_once_and_alike_for_every_strategy(
+    store: MemoryStore, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    original = TorchTrainer.look
+
+    def counted(self: TorchTrainer, plan: CandidatePlan, pulse: Any) -> Any:
+        looked.append(self.spec.task)
+        return original(self, plan, pulse)
+
+    monkeypatch.setattr(TorchTrainer, "look", counted)
+    asked = {name: request_of(name, data, samples=512, **given) for name, given in STREAM.items()}
+    routes = {task: search(store, request) for task, request in asked.items()}
+    ledgers = {task: blobs.get_route(store, route.id).transfer["ledger"] for task, route in routes.items()}
+    assert looked == ["a/whole", "b/lora", "d/linear"]  # a graft has looked for itself
+    figures = {task: (told["linearProbe"]["quality"], told["linearProbe"]["samples"]) for task, told in ledgers.items()}
+    assert len(set(figures.values())) == 1
+    assert figures["a/whole"][1] == 60
+    assert {task: told.get("forwardSamples") for task, told in ledgers.items()} == {
+        "a/whole": 60 + 15,
+        "b/lora": 60 + 15,
+        "c/graft": None,
+        "d/linear": 60 + 15,
+    }
+    assert {task for task, told in ledgers.items() if "fineTuned" in told} == {"a/whole"}
+    for task, route in routes.items():
+        assert route.transfer is not None
+        assert route.over_linear_probe == pytest.approx(ledgers[task]["linearProbe"]["over"])
+        assert replay_search(store, asked[task].search).differences == ()
+
+
+STREAM: dict[str, dict[str, Any]] = {
+    "a/whole": {},
+    "b/lora": {"strategy": "lora"},
+    "c/graft": {"strategy": "graft", "parameters": {"rank": 2}},
+    "d/linear": {"strategy": "linear"},
+}
+
+
+def test_a_root_that_cannot_be_probed_costs_the_ledger_and_nothing_else(
+    store: MemoryStore, data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise IntegrityError("module ab… is damaged")
+
+    search(store, request_of("a/one", data))
+    monkeypatch.setattr("evergraft_trainer.probe.read_parent", fails)
+    route = search(store, request_of("b/two", data))
+    assert route.transfer is None
+    assert "ledger" not in blobs.get_route(store, route.id).transfer
+    assert "its transfer ledger has no linear probe: module ab… is damaged" in caplog.text
+
+
+def test_a_closing_that_is_stopped_while_it_looks_is_begun_again(
+    store: MemoryStore, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = TorchTrainer.look
+    asked: list[bool] = []
+
+    def stops(self: TorchTrainer, plan: CandidatePlan, pulse: Any) -> Any:
+        asked.append(True)
+        return original(self, plan, pulse)
+
+    crew = Crew(timing=Timing(dead_s=0.0, first_poll_s=0.001))
+    monkeypatch.setattr(TorchTrainer, "look", stops)
+    monkeypatch.setattr(crew.stop, "asked", lambda: bool(asked))
+    with pytest.raises(StoppedError):
+        run_search(
+            store,
+            log.read_graph(store),
+            request=request_of("a/one", data),
+            make_trainer=trainer,
+            emit=silent,
+            crew=crew,
+        )
+    assert log.read_graph(store).task("a/one") is None
+    stopped = search(store, request_of("a/one", data))
+    again = fresh("unstopped")
+    assert stopped.transfer == search(again, request_of("a/one", data)).transfer
+    assert stopped.transfer is not None
 
 
 def test_a_graft_on_a_resnet_trains_every_layer(request: pytest.FixtureRequest, data: Path) -> None:

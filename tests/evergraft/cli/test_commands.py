@@ -123,6 +123,29 @@ def test_explain_says_why_with_figures(run: Run, pets: Path) -> None:
     assert "reason        no other task" in run("explain", pets, "pets").out
 
 
+def test_show_and_explain_tell_what_transfer_was_worth(run: Run, pets: Path) -> None:
+    facts = as_json(run, "explain", pets, "pets")
+    ledger = facts["transfer"]["ledger"]
+    assert ledger["fineTuned"] == {"quality": facts["quality"], "samples": 64, "over": 0.0}
+    assert ledger["linearProbe"]["over"] == pytest.approx(facts["quality"] - ledger["linearProbe"]["quality"])
+    points = {row["task"]: row["overLinearProbe"] for row in as_json(run, "graph", "show", pets)["tasks"]}
+    assert points == {"default/pets": pytest.approx(100 * ledger["linearProbe"]["over"], abs=0.01), "root": None}
+    told = run("explain", pets, "pets").out
+    assert f"{points['default/pets']:+.1f}" in told.split("a linear probe of the root")[1].splitlines()[0]
+    header, pets_row, root_row = [line for line in run("graph", "show", pets).out.splitlines() if line[1:2].isalpha()][
+        -3:
+    ]
+    place = header.index("transfer") + len("transfer")
+    assert pets_row[:place].endswith(f"{points['default/pets']:+.1f}")
+    assert root_row[:place].endswith(" -")
+
+
+def test_show_reads_no_route_document(run: Run, pets: Path) -> None:
+    for path in (pets / "routes").rglob("*.json"):
+        path.unlink()
+    assert as_json(run, "graph", "show", pets)["tasks"][0]["overLinearProbe"] is not None
+
+
 def test_an_exported_root_starts_a_graph_with_the_same_features(run: Run, pets: Path, tmp_path: Path) -> None:
     facts = as_json(run, "export", pets, "pets", "--as-root", tmp_path / "root.safetensors")
     root = tmp_path / "next.yaml"

@@ -25,6 +25,7 @@ from evergraft.graph.commit import (
     Swept,
 )
 from evergraft.graph.route import Delta, Layer, Route, RouteSummary, layers_digest
+from evergraft.graph.transfer import Measured, Transfer
 from evergraft.names import RunKey
 from evergraft.testing.graphs import route_on
 
@@ -45,6 +46,10 @@ layers = st.lists(
     unique_by=lambda layer: layer.name,
 ).map(tuple)
 values = st.dictionaries(st.text(max_size=4), st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4))
+measured = st.builds(Measured, quality=st.floats(0, 1), samples=counts)
+transfers = st.builds(
+    Transfer, basis=st.text(max_size=4), linear_probe=st.none() | measured, fine_tuned=st.none() | measured
+)
 summaries = st.builds(
     RouteSummary,
     id=ids,
@@ -61,6 +66,7 @@ summaries = st.builds(
     depth=counts,
     hyperparameters=values,
     visibility=st.sampled_from(["Public", "Private"]),
+    transfer=st.none() | transfers,
 )
 runs = st.builds(RunKey, iteration=st.integers(1, 999_999_999), cycle=st.integers(1, 999_999_999))
 actions: st.SearchStrategy[Action] = st.one_of(
