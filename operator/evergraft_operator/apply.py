@@ -1,17 +1,25 @@
 """Carries a plan out: a dumb loop of scale, delete, create, finalizer, events, and the whole status at most once.
 
 Every answer goes into the cache, so that the next reconcile sees what this one did. What is there already or gone
-already is as good as done. Called by the controller.
+already is as good as done. Finalizer and status are written only to the very version that the plan was made from: a
+leader that was paused and wakes up late overwrites nobody's. Called by the controller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from evergraft_operator import labels, reading
-from evergraft_operator.client import Client, ConflictedError, MissingError, RefusedError, UnreachableError
+from evergraft_operator.client import (
+    Client,
+    ConflictedError,
+    KubeError,
+    MissingError,
+    RefusedError,
+    UnreachableError,
+)
 from evergraft_operator.kinds import JOB, Kind
 from evergraft_operator.observed import Thing
 from evergraft_operator.plan import Deletion, Plan, Scaling
@@ -34,6 +42,10 @@ class JobRefusedError(Exception):
         self.invalid = invalid
 
 
+class OvertakenError(KubeError):
+    """The object has changed since the plan was made from it; as it is now, it has been read."""
+
+
 @dataclass(frozen=True)
 class Applier:
     """Writes through `client`; `changed` is told of every object as it came back, `vanished` of every uid gone."""
@@ -48,6 +60,7 @@ class Applier:
 
         Raises:
             JobRefusedError: a Job was refused; nothing after it was done.
+            OvertakenError: somebody else wrote to `thing`; its finalizer or status is as they left it.
             KubeError: anything else that went wrong.
             NotLeadingError: this process may not write any more.
         """
@@ -57,12 +70,13 @@ class Applier:
             await self._delete(deletion)
         for job in plan.create:
             await self._create(job)
+        version = _version(thing.document)
         if plan.finalizer is not None:
-            await self._finalize(kind, thing, plan.finalizer)
+            version = await self._finalize(kind, thing, plan.finalizer)
         for event in plan.events:
             await self.recorder.record(kind, thing, event)
         if plan.status is not None:
-            await self._status(kind, thing, plan.status)
+            await self._status(kind, thing, plan.status, version)
 
     async def _scale(self, scaling: Scaling) -> None:
         patch = {"spec": {"parallelism": scaling.parallelism}}
@@ -94,27 +108,53 @@ class Applier:
             raise JobRefusedError(told, invalid=error.status in INVALID) from error
         self.changed(JOB, made)
 
-    async def _finalize(self, kind: Kind, thing: Thing, change: str) -> None:
+    async def _finalize(self, kind: Kind, thing: Thing, change: str) -> str:
+        """Add or remove our finalizer; the version of the object after that."""
         others = [name for name in thing.finalizers if name != labels.FINALIZER]
         wanted = [*others, labels.FINALIZER] if change == "add" else others
-        patch = {"metadata": {"resourceVersion": _version(thing), "finalizers": wanted}}
+        patch = {"metadata": {"resourceVersion": _version(thing.document), "finalizers": wanted}}
         try:
-            self.changed(kind, await self.client.merge(kind, thing.namespace, thing.name, patch))
+            answer = await self.client.merge(kind, thing.namespace, thing.name, patch)
         except MissingError:
             self.vanished(thing.uid)
+            return ""
+        except ConflictedError as error:
+            await self._look(kind, thing)
+            raise _overtaken(error) from error
+        self.changed(kind, answer)
+        return _version(answer)
 
-    async def _status(self, kind: Kind, thing: Thing, status: Fields) -> None:
+    async def _status(self, kind: Kind, thing: Thing, status: Fields, version: str) -> None:
+        meta = {"name": thing.name, "namespace": thing.namespace, "uid": thing.uid}
         document = {
             "apiVersion": kind.api_version,
             "kind": kind.name,
-            "metadata": {"name": thing.name, "namespace": thing.namespace, "uid": thing.uid},
+            "metadata": {**meta, "resourceVersion": version} if version else meta,
             "status": status,
         }
         try:
             self.changed(kind, await self.client.apply_status(kind, thing.namespace, document))
         except MissingError:
             self.vanished(thing.uid)
+        except ConflictedError as error:
+            live = await self._look(kind, thing)
+            if reading.mapping(live, "status") != status:  # Else it was ours that landed, and its answer was lost.
+                raise _overtaken(error) from error
+
+    async def _look(self, kind: Kind, thing: Thing) -> Fields:
+        """The object of that name as it is now, empty if it is gone; the cache learns of it."""
+        try:
+            live = await self.client.get(kind, thing.namespace, thing.name)
+        except MissingError:
+            self.vanished(thing.uid)
+            return {}
+        self.changed(kind, live)
+        return live
 
 
-def _version(thing: Thing) -> str:
-    return str(reading.mapping(thing.document, "metadata").get("resourceVersion", ""))
+def _overtaken(error: ConflictedError) -> OvertakenError:
+    return OvertakenError(str(error), status=error.status, reason=error.reason)
+
+
+def _version(document: Mapping[str, Any]) -> str:
+    return str(reading.mapping(document, "metadata").get("resourceVersion", ""))

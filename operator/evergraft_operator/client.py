@@ -65,7 +65,7 @@ class ConflictedError(KubeError):
 
 
 class RefusedError(KubeError):
-    """It will not have this: forbidden, over quota, denied by a webhook or invalid."""
+    """It will not have this: forbidden, over quota, denied by a webhook, invalid, or a field that another owns."""
 
 
 async def load_configuration() -> Configuration:
@@ -157,7 +157,11 @@ class Client:
         return await self._send("patch", kind, kind.path(namespace, name), body=patch, content=content)
 
     async def apply_status(self, kind: Kind, namespace: str, document: Fields) -> Fields:
-        """Server-side apply of the whole status in `document`, as its one field owner."""
+        """Server-side apply of the whole status in `document`, as its one field owner.
+
+        A resourceVersion in its metadata makes it conditional, on the status too: ConflictedError if the object has
+        changed since.
+        """
         path = kind.path(namespace, document["metadata"]["name"], "status")
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return await self._send("patch", kind, path, body=document, content="application/apply-patch+yaml", query=query)
@@ -239,7 +243,16 @@ def _understood(method: str, path: str, status: int, headers: Mapping[str, str],
         return fields
     told = reading.text(fields.get("message"), 1000) or reading.text(text.decode("utf-8", "replace"), 300)
     after = reading.number(headers.get("Retry-After")) or 0.0
-    kinds: Mapping[int, type[KubeError]] = {404: MissingError, 409: ConflictedError}
+    kinds: Mapping[int, type[KubeError]] = {
+        404: MissingError,
+        409: RefusedError if _is_owned(fields) else ConflictedError,
+    }
     kind = UnreachableError if status in _WORLD else kinds.get(status, RefusedError)
     reason = reading.text(fields.get("reason"), 64)
     raise kind(f"{method} {path}: {status}: {told}", status=status, reason=reason, retry_after_s=after)
+
+
+def _is_owned(answer: Fields) -> bool:
+    """Whether a conflict is about fields that another manager owns: to read the object anew does not mend that."""
+    causes = reading.objects(answer, "details", "causes", at_most=64)
+    return any(cause.get("reason") == "FieldManagerConflict" for cause in causes)

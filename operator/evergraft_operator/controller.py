@@ -1,7 +1,8 @@
 """The work on one key: observe, reconcile, apply. Taken from the queue by a few workers at a time.
 
 A reconcile that raises is logged, counted and tried again later and later; one that would create or delete something
-is decided a second time, by what the API server says at that moment. Started by the process while it leads.
+is decided a second time, by what the API server says at that moment; one that somebody else's write has overtaken, by
+what they have written. Started by the process while it leads.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import asyncio
 import datetime
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from evergraft_operator import admission, fleet, logs, report
-from evergraft_operator.apply import Applier, JobRefusedError
+from evergraft_operator.apply import Applier, JobRefusedError, OvertakenError
 from evergraft_operator.client import KubeError
 from evergraft_operator.graphs import reconcile_graph
 from evergraft_operator.graphstatus import GraphObserved
@@ -33,17 +34,20 @@ logger = logging.getLogger(__name__)
 
 GATHER_S = 1.0
 """How long a graph waits after a Task asked something, so that one steward answers many."""
+TRIES = 3
+"""How often in a row a key is reconciled whose object others write to meanwhile; then it goes back to the queue."""
 
 
 @dataclass(frozen=True)
 class Controller:
-    """Reconciles keys."""
+    """Reconciles keys. `confirm` reads whether this process still leads, and raises NotLeadingError if it does not."""
 
     queue: Queue[Key]
     observer: Observer
     applier: Applier
     notes: Notes
     metrics: Metrics
+    confirm: Callable[[], Awaitable[None]]
     clock: Callable[[], float] = time.monotonic
 
     async def work(self) -> None:
@@ -64,7 +68,7 @@ class Controller:
         begun = self.clock()
         with logs.about(**{key.kind.lower(): f"{key.namespace}/{key.name}"}):
             try:
-                changed = await (self._task(key) if key.kind == TASK.name else self._graph(key))
+                changed = await self._settle(key)
             except NotLeadingError:
                 logger.info("left to the process that leads")
                 return "unchanged"
@@ -78,13 +82,28 @@ class Controller:
                 self.metrics.reconcile_duration_seconds.observe(self.clock() - begun)
         return "changed" if changed else "unchanged"
 
+    async def _settle(self, key: Key) -> bool:
+        """Reconcile one key, again if it was overtaken: who is may have been paused and lead no more, unknowingly."""
+        work = self._task if key.kind == TASK.name else self._graph
+        for _ in range(TRIES - 1):
+            try:
+                return await work(key)
+            except OvertakenError as error:
+                logger.info("decided anew: %s", error)
+                await self.confirm()
+        return await work(key)
+
     async def _task(self, key: Key) -> bool:
         observed, plan = await self._decide(key)
         if observed is None or plan is None:
             return False
         search = plan.status.get("search", {}) if plan.status else observed.task.status.get("search", {})
         with logs.about(uid=observed.task.uid, search=search.get("id"), attempt=search.get("attempt")):
-            observed, plan = await self._apply(observed, plan)
+            try:
+                observed, plan = await self._apply(observed, plan)
+            except OvertakenError:  # What came before the status is done, and will not be planned again.
+                fleet.count(self.metrics, observed.task, replace(plan, status=None, waited_s=None), _now())
+                raise
             fleet.count(self.metrics, observed.task, plan, _now())
             self._note(observed, plan)
         if plan.requeue_s is not None:

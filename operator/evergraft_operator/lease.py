@@ -71,6 +71,18 @@ class Lease:
         if not self.leads:
             raise NotLeadingError(f"{self.identity} does not lead")
 
+    async def confirm(self) -> None:
+        """Ask the Lease itself: the clock of a machine that was paused may have stood still.
+
+        Raises:
+            NotLeadingError: another has it, or nobody.
+            KubeError: it could not be read.
+        """
+        lease = await self.store.read()
+        if lease is None or _spec(lease).get("holderIdentity") != self.identity:
+            self._until = float("-inf")
+        self.check()
+
     async def attempt(self) -> bool:
         """Renew the Lease or take it if it is free; whether this process leads now. Raises KubeError."""
         begun = self.clock()
@@ -100,6 +112,7 @@ class Lease:
         spec = _spec(lease)
         holder = reading.text(spec.get("holderIdentity"))
         if holder not in ("", self.identity) and not self._ran_out(spec, now):
+            self._until = float("-inf")  # Whatever our clock says: another would not have it before our time was over.
             return False
         await self.store.replace(lease, self._claim(spec))
         return True
@@ -172,6 +185,9 @@ async def stand(
     while True:
         tick()
         begun = lease.clock()
+        if led and not lease.leads:
+            led = False  # What was at work has given up; if the lead is won back at once, all begins anew.
+            await stopped()
         try:
             # A request that hangs must not hide that the deadline has passed.
             async with asyncio.timeout(RENEW_DEADLINE_S / 2):

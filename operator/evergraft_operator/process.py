@@ -61,7 +61,7 @@ class Process:
         writes = reads.guarded(self.lease.check)
         observer = Observer(self.cache, reads, self.notes, settings, self.changed, self.vanished)
         applier = Applier(writes, recorder.Recorder(writes, identity), self.changed, self.vanished)
-        self.controller = Controller(self.queue, observer, applier, self.notes, self.metrics)
+        self.controller = Controller(self.queue, observer, applier, self.notes, self.metrics, self.lease.confirm)
         self.relist = Relist(
             reads, self.cache, self.metrics, self.kinds, settings.namespaces, self.changed, self.vanished
         )

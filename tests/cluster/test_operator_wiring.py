@@ -17,7 +17,7 @@ import pytest
 import yaml
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.operator_process import Kubelet, Operator, eventually, jobs_of
-from tests.cluster.rest import MERGE, Rest
+from tests.cluster.rest import APPLY, MERGE, Rest
 
 from evergraft_operator import labels
 from evergraft_operator.client import FIELD_MANAGER
@@ -357,6 +357,33 @@ def test_a_standby_takes_over_and_a_paused_leader_writes_nothing_any_more(
             eventually(lambda: not first.leads(), what="the first's retreat")
             assert first.writes() == wrote
             assert len(space.jobs(attempt="1")) == 1
+
+
+def test_a_status_of_an_older_version_is_refused_and_one_of_another_owner_said_apart(space: Space) -> None:
+    """What the operator relies on: an applied version is a condition, on the status of custom objects too."""
+    space.task()
+    path = f"{GROUP}/namespaces/{space.name}/tasks/cifar10"
+
+    def apply(phase: str, version: str, manager: str = FIELD_MANAGER, force: str = "true") -> tuple[int, Object]:
+        body = {
+            "apiVersion": "evergraft.dev/v1alpha1",
+            "kind": "Task",
+            "metadata": {"name": "cifar10", "namespace": space.name, "resourceVersion": version},
+            "status": {"phase": phase},
+        }
+        return space.admin.call("PATCH", f"{path}/status?fieldManager={manager}&force={force}", body, APPLY)
+
+    read = space.admin.must("GET", path)["metadata"]["resourceVersion"]
+    written = space.admin.must("PATCH", path, {"spec": {"suspend": True}}, MERGE)["metadata"]["resourceVersion"]
+    code, answer = apply("Training", read)
+    assert (code, answer["reason"]) == (409, "Conflict")
+    assert not answer["details"].get("causes")
+    assert space.status() == {}
+    code, answer = apply("Pending", written)
+    assert (code, answer["status"]) == (200, {"phase": "Pending"})
+    code, answer = apply("Failed", answer["metadata"]["resourceVersion"], manager="another", force="false")
+    assert code == 409
+    assert {cause["reason"] for cause in answer["details"]["causes"]} == {"FieldManagerConflict"}
 
 
 def test_a_forged_answer_from_another_namespace_is_not_believed(

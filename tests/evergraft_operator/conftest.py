@@ -33,11 +33,16 @@ def failure(status: int, message: str = "", **headers: str) -> web.Response:
 
 @dataclass
 class Api:
-    """Objects by path. `broken` are answers that come first, whatever is asked; `requests` what was asked."""
+    """Objects by path. `broken` are answers that come first, whatever is asked; `requests` what was asked.
+
+    `meanwhile` is what others do just before a status is written, `lost` how many answers to that do not arrive.
+    """
 
     objects: dict[str, Fields] = field(default_factory=dict)
     requests: list[tuple[str, str, Fields]] = field(default_factory=list)
     broken: list[web.Response | float] = field(default_factory=list)
+    meanwhile: list[Callable[[], object]] = field(default_factory=list)
+    lost: int = 0
     version: int = 100
     refuse: str = ""
     refuse_status: int = 403
@@ -68,8 +73,15 @@ class Api:
             if isinstance(first, web.Response):
                 return first
             await asyncio.sleep(first)
+        writes_status = request.path.endswith("/status")
+        if writes_status and self.meanwhile:
+            self.meanwhile.pop(0)()
         handler: Callable[[web.Request, Fields], web.Response] = getattr(self, f"_{request.method.lower()}")
-        return handler(request, body)
+        answer = handler(request, body)
+        if writes_status and self.lost:
+            self.lost -= 1
+            return failure(504, "no answer in time")
+        return answer
 
     def _get(self, request: web.Request, _: Fields) -> web.Response:
         if request.path in self.objects:

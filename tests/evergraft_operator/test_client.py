@@ -72,6 +72,16 @@ def test_answers_are_told_apart(status: int, error: type[KubeError], api: Api) -
     assert len(api.requests) == (3 if error is UnreachableError else 1)
 
 
+def test_a_conflict_about_another_s_fields_is_no_older_version(api: Api) -> None:
+    """As the API server words it; to read the object once more would not mend it."""
+    cause = {"reason": "FieldManagerConflict", "message": 'conflict with "kubectl"', "field": ".status.phase"}
+    body = {"kind": "Status", "status": "Failure", "reason": "Conflict", "code": 409, "details": {"causes": [cause]}}
+    api.broken = [web.json_response(body, status=409)]
+    with pytest.raises(RefusedError) as caught:
+        use(api, lambda client: client.apply_status(TASK, "vision", {"metadata": {"name": "x"}, "status": {}}))
+    assert caught.value.status == 409
+
+
 def test_what_the_world_did_is_tried_again(api: Api) -> None:
     api.put(PATH, {})
     api.broken = [failure(503), failure(429, "later", **{"Retry-After": "0.02"})]

@@ -16,6 +16,7 @@ from evergraft_operator import controller as controller_module
 from evergraft_operator import labels, reading
 from evergraft_operator.apply import Applier
 from evergraft_operator.cache import Cache
+from evergraft_operator.client import Client
 from evergraft_operator.controller import Controller
 from evergraft_operator.kinds import ACCOUNT, EVENT, GRAPH, JOB, POD, TASK, Key, Kind
 from evergraft_operator.lease import NotLeadingError
@@ -46,6 +47,23 @@ class Desk:
     metrics: Metrics
     leads: bool = True
     now: float = 0.0
+    doubts: int = 0
+
+    async def confirm(self) -> None:
+        """As the Lease would."""
+        self.doubts += 1
+        if not self.leads:
+            raise NotLeadingError
+
+    def edit(self) -> None:
+        """Somebody else changes the Task; nobody here sees it."""
+        document = json.loads(json.dumps(self.api.objects[TASK_PATH]))
+        document["metadata"]["generation"] += 1
+        document["spec"]["workers"] = {"replicas": document["metadata"]["generation"]}
+        self.api.put(TASK_PATH, document)
+
+    def status_writes(self) -> int:
+        return self.api.writes().count(("PATCH", f"{TASK_PATH}/status"))
 
     def known(self, kind: Kind, document: Fields) -> Fields:
         """Place an object on the API server, seen."""
@@ -104,7 +122,11 @@ def run(api: Api, what: Callable[[Desk], Awaitable[Any]]) -> Any:
             observer = Observer(cache, client, notes, Settings(), changed, cache.lose)
             observer.clock = lambda: desk.now
             applier = Applier(writes, Recorder(writes, "me"), changed, cache.lose)
-            controller = Controller(queue, observer, applier, notes, metrics, clock=lambda: desk.now)
+
+            async def confirm() -> None:
+                await desk.confirm()
+
+            controller = Controller(queue, observer, applier, notes, metrics, confirm, clock=lambda: desk.now)
             desk = Desk(api, cache, notes, queue, controller, metrics)
             return await what(desk)
 
@@ -163,6 +185,94 @@ def test_a_job_that_another_leader_has_just_made_is_taken_over(api: Api) -> None
         assert await desk.controller.attempt(KEY) == "changed"
         assert ("POST", JOBS) not in api.writes()
         assert desk.status()["search"]["attempt"] == 1
+
+    run(api, scenario)
+
+
+def test_an_edit_while_a_status_is_decided_only_delays_it(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        api.meanwhile = [desk.edit]
+        assert await desk.controller.attempt(KEY) == "changed"
+        assert (desk.status_writes(), desk.doubts) == (2, 1)
+        assert desk.status()["observedGeneration"] == 2
+        assert desk.status()["workers"]["desired"] == 2
+        assert len(desk.jobs()) == 1
+        assert desk.metrics.searches_started._value.get() == 1  # Its Job was made before it was overtaken.
+        assert len([path for path in api.objects if path.startswith(EVENT.path("vision"))]) == 1
+        assert await desk.controller.attempt(KEY) in ("changed", "unchanged")
+        wrote = len(api.writes())
+        assert await desk.controller.attempt(KEY) == "unchanged"
+        assert len(api.writes()) == wrote
+
+    run(api, scenario)
+
+
+def test_who_edits_all_the_time_sends_the_task_back_to_the_queue(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.known(TASK, task_document(suspend=True))
+        desk.known(GRAPH, graph_document())
+        api.meanwhile = [desk.edit] * 100
+        assert await desk.controller.attempt(KEY) == "retry"
+        assert desk.status_writes() == controller_module.TRIES
+        assert desk.metrics.kube_requests.labels("patch", "tasks", "409")._value.get() == controller_module.TRIES
+        assert desk.status() == {}
+        api.meanwhile.clear()
+        assert await desk.controller.attempt(KEY) == "changed"
+        assert desk.status()["phase"] == "Suspended"
+
+    run(api, scenario)
+
+
+def test_a_leader_that_wakes_up_late_overwrites_no_status(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.known(TASK, task_document(suspend=True))
+        desk.known(GRAPH, graph_document())
+
+        def succeed() -> None:
+            """While this process slept between its check and its request, another took the lead and wrote."""
+            desk.leads = False
+            known = json.loads(json.dumps(api.objects[TASK_PATH]))
+            api.put(TASK_PATH, {**known, "status": {"phase": "Pending", "waiting": "the next leader's"}})
+
+        applier = desk.controller.applier
+        assert isinstance(applier.client, Client)
+        applier.client._guard = lambda: None  # Its clock stood still: it still believes that it leads.
+        api.meanwhile = [succeed]
+        assert await desk.controller.attempt(KEY) == "unchanged"
+        assert desk.status() == {"phase": "Pending", "waiting": "the next leader's"}
+        assert (desk.status_writes(), desk.doubts) == (1, 1)
+
+    run(api, scenario)
+
+
+def test_our_own_write_whose_answer_was_lost_overtakes_nobody(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.known(TASK, task_document(suspend=True))
+        desk.known(GRAPH, graph_document())
+        api.lost = 1
+        assert await desk.controller.attempt(KEY) == "changed"
+        assert (desk.status_writes(), desk.doubts) == (2, 0)
+        assert await desk.controller.attempt(KEY) == "unchanged"
+        assert desk.status_writes() == 2
+
+    run(api, scenario)
+
+
+def test_a_graph_s_status_is_decided_anew_too(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.known(GRAPH, graph_document(ready=False))
+        path = GRAPH.path("ml", "default")
+
+        def edit() -> None:
+            document = json.loads(json.dumps(api.objects[path]))
+            document["metadata"]["generation"] += 1
+            api.put(path, document)
+
+        api.meanwhile = [edit]
+        assert await desk.controller.attempt(GRAPH_KEY) == "changed"
+        assert api.objects[path]["status"]["observedGeneration"] == 2
+        assert len([at for at in api.objects if at.startswith(JOB.path("ml"))]) == 1
 
     run(api, scenario)
 
@@ -408,6 +518,7 @@ def test_a_finalizer_leaves_everybody_else_s_and_a_race_is_tried_again(api: Api)
         desk.known(GRAPH, graph_document())
         await desk.controller.attempt(KEY)
         assert api.objects[TASK_PATH]["metadata"]["finalizers"] == ["other/one", labels.FINALIZER]
+        assert (desk.status_writes(), desk.doubts) == (1, 0)  # Our own finalizer overtakes no status of ours.
         changed = api.objects[TASK_PATH]
         changed["spec"]["deletionPolicy"] = "Retain"
         desk.known(TASK, changed)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evergraft_operator.client import TIMEOUT_S, ConflictedError, UnreachableError
-from evergraft_operator.lease import DURATION_S, RENEW_DEADLINE_S, RETRY_S, Lease, NotLeadingError
+from evergraft_operator.lease import DURATION_S, RENEW_DEADLINE_S, RETRY_S, Lease, NotLeadingError, stand
 
 
 @dataclass
@@ -127,6 +127,65 @@ def test_the_deadline_counts_from_before_the_request() -> None:
     assert attempt(first)
     world.now = begun + RENEW_DEADLINE_S
     assert not first.leads
+
+
+def test_whose_clock_stood_still_leads_no_more_once_it_has_read_the_lease() -> None:
+    world = World()
+    first, second = world.candidate("a"), world.candidate("b")
+    frozen = world.now
+    first.clock = lambda: frozen
+    attempt(first)
+    asyncio.run(first.confirm())
+    attempt(second)
+    world.now += DURATION_S + 1
+    assert attempt(second)
+    assert first.leads  # As far as it knows.
+    with pytest.raises(NotLeadingError):
+        asyncio.run(first.confirm())
+    assert not first.leads
+
+
+def test_an_attempt_that_finds_another_holder_ends_the_lead() -> None:
+    world = World()
+    first, second = world.candidate("a"), world.candidate("b")
+    frozen = world.now
+    first.clock = lambda: frozen
+    attempt(first)
+    attempt(second)
+    world.now += DURATION_S + 1
+    assert attempt(second)
+    assert not attempt(first)
+
+
+def test_without_a_lease_nobody_is_sure_to_lead() -> None:
+    world = World()
+    first = world.candidate("a")
+    attempt(first)
+    world.store.lease = None
+    with pytest.raises(NotLeadingError):
+        asyncio.run(first.confirm())
+
+
+def test_a_lead_lost_and_won_back_between_two_looks_is_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was at work meanwhile was left undone, so all must be looked at once more."""
+    world = World()
+    lease, told = world.candidate("a"), list[str]()
+
+    async def pause(_: float) -> None:
+        if len(told) >= 3:
+            raise asyncio.CancelledError
+        world.now += RENEW_DEADLINE_S
+
+    async def started() -> None:
+        told.append("started")
+
+    async def stopped() -> None:
+        told.append("stopped")
+
+    monkeypatch.setattr("evergraft_operator.lease.asyncio.sleep", pause)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(stand(lease, started=started, stopped=stopped))
+    assert told == ["started", "stopped", "started"]
 
 
 def test_a_lease_given_back_is_taken_at_once() -> None:
