@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evergraft_operator import conditions, labels, reading
+from evergraft_operator import conditions, labels, places, reading
 from evergraft_operator.kinds import GRAPH, JOB, NAMESPACE, POD, TASK
 
 IndexRow = tuple[str, str]
@@ -66,10 +66,15 @@ class TaskFacts:
 
 @dataclass(frozen=True, slots=True)
 class GraphFacts:
-    """Of a ModuleGraph: `face` is all that its Tasks can see of it."""
+    """Of a ModuleGraph: `face` is all that its Tasks can see of it.
+
+    `age` orders graphs, the oldest first; `places` are the keys of its store's folder, last, and of those around it.
+    """
 
     generation: int
     face: tuple[object, ...]
+    age: tuple[str, str] = ("", "")
+    places: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> GraphFacts:
@@ -78,11 +83,19 @@ class GraphFacts:
         ready = conditions.read(value.get("status")).get("Ready")
         generation = reading.whole(meta.get("generation")) or 0
         state = (ready.status, ready.message) if ready else None
-        return cls(generation=generation, face=(generation, state, "deletionTimestamp" in meta))
+        created = reading.moment(meta.get("creationTimestamp"))
+        place = places.store_place(reading.text(meta.get("namespace"), 63), reading.mapping(value, "spec"))
+        return cls(
+            generation=generation,
+            face=(generation, state, "deletionTimestamp" in meta),
+            age=(reading.written(created) if created else "~", reading.text(meta.get("uid"), 64)),
+            places=tuple(place.keys()) if place is not None else (),
+        )
 
     def rows(self) -> Iterator[IndexRow]:
         """What it is found by."""
-        yield "graphs", ""
+        yield from (("graphs at", key) for key in self.places[-1:])
+        yield from (("graphs within", key) for key in self.places)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import datetime
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from evergraft.api.modulegraph import Maintenance, ModuleGraph, Store
+from evergraft.api.modulegraph import Maintenance, ModuleGraph
 from evergraft_operator import admission, conditions, cron, policy, reading, report, stewards, waiting
 from evergraft_operator.conditions import Condition
 from evergraft_operator.events import Event
@@ -25,11 +25,12 @@ from evergraft_operator.graphstatus import (
     read_status,
 )
 from evergraft_operator.observed import Thing
+from evergraft_operator.places import store_place
 from evergraft_operator.plan import Deletion, Fields, Plan
 from evergraft_operator.reading import Moment, seconds_between
 from evergraft_operator.stewards import Errand, Question, Removal
 
-__all__ = ["GraphObserved", "reconcile_graph", "store_key"]
+__all__ = ["GraphObserved", "reconcile_graph"]
 
 RETRY_S = 300.0
 """How long a steward that failed stays for its log before the next one takes its name."""
@@ -77,26 +78,25 @@ def _refusal(spec: ModuleGraph, observed: GraphObserved) -> tuple[str, str] | No
     forbidden = policy.graph_violations(spec, observed.settings.policy)
     if forbidden:
         return "PolicyViolation", "; ".join(forbidden)
-    return _taken(observed.graph, spec, observed.rivals)
+    return _taken(observed.graph, observed.rivals)
 
 
-def store_key(thing: Thing, store: Store) -> tuple[str, ...]:
-    """What two ModuleGraphs with one store have in common."""
-    claim = store.persistent_volume_claim
-    if claim is not None:
-        return ("claim", thing.namespace, claim.claim_name, (claim.path or "").strip("/"))
-    return ("url", (store.url or "").rstrip("/"), (store.endpoint or "").rstrip("/"))
+def _taken(thing: Thing, rivals: Iterable[Thing]) -> tuple[str, str] | None:
+    """The older ModuleGraph that has this one's store, or a folder around or inside it; None if there is none.
 
-
-def _taken(thing: Thing, spec: ModuleGraph, rivals: Iterable[Thing]) -> tuple[str, str] | None:
-    """The older ModuleGraph that has this one's store, None if there is none."""
-    assert spec.spec.store is not None  # Admission has seen to it.
-    mine = store_key(thing, spec.spec.store)
+    One that is refused itself counts too: it takes over once its own elder is gone, and must find nobody in its way.
+    """
+    mine = store_place(thing.namespace, thing.spec)
     for rival in sorted(rivals, key=lambda rival: rival.age_key):
-        other, _ = admission.read_graph(rival) if rival.age_key < thing.age_key else (None, "")
-        if other is not None and other.spec.store is not None and store_key(rival, other.spec.store) == mine:
-            told = f"the store belongs to the older ModuleGraph {rival.namespace}/{rival.name}; use that one"
-            return "StoreTaken", told
+        theirs = store_place(rival.namespace, rival.spec)
+        if mine is None or theirs is None or rival.age_key >= thing.age_key or not mine.overlaps(theirs):
+            continue
+        if admission.read_graph(rival)[0] is not None:
+            elder = f"the older ModuleGraph {rival.namespace}/{rival.name}"
+            if mine == theirs:
+                return "StoreTaken", f"the store belongs to {elder}; use that one"
+            inside = f"{mine} lies inside {theirs}" if theirs.holds(mine) else f"{theirs} lies inside {mine}"
+            return "StoreTaken", f"shares objects with {elder}: {inside}; use that one, or a folder beside it"
     return None
 
 

@@ -25,9 +25,10 @@ MAX_LEAP = 1000
 class GraphObserved:
     """Everything one reconcile of a ModuleGraph decides by.
 
-    `rivals` are all other ModuleGraphs; `questions` and `removals` stand in the newest plans of its Tasks; `totals`
-    are what workers' final reports say of it; `events` are read only while a steward does not start. `refused` is why
-    the API server would not have the next steward's Job, empty if it was not asked or not lately.
+    `rivals` are other ModuleGraphs, the oldest that could have its store among them; `questions` and `removals` stand
+    in the newest plans of its Tasks; `totals` are what workers' final reports say of it; `events` are read only while
+    a steward does not start. `refused` is why the API server would not have the next steward's Job, empty if it was
+    not asked or not lately.
     """
 
     graph: Thing

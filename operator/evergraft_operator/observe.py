@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from evergraft_operator import reading, stewards, waiting
+from evergraft_operator import admission, reading, routing, stewards, waiting
 from evergraft_operator.cache import Cache, Entry
 from evergraft_operator.client import Client, MissingError, RefusedError
 from evergraft_operator.course import REFUSED_RETRY_S
@@ -84,9 +84,7 @@ class Observer:
         return GraphObserved(
             graph=Thing.read(entry.document()),
             settings=self.settings,
-            rivals=tuple(
-                Thing.read(other.document()) for other in self.cache.found("graphs", "") if other.uid != entry.uid
-            ),
+            rivals=self._elder(entry.facts),
             jobs=jobs,
             pods=self._pods(jobs),
             questions=tuple(ask.question for ask in asks if ask.question),
@@ -171,6 +169,16 @@ class Observer:
             denied = isinstance(other.facts, TaskFacts) and other.facts.denied
             if other.uid != entry.uid and not denied:
                 yield Thing.read(other.document())
+
+    def _elder(self, facts: GraphFacts) -> tuple[Thing, ...]:
+        """The oldest valid ModuleGraph whose store shares objects with one's, if it is older than that."""
+        for entry in routing.neighbours(facts, self.cache):
+            if not isinstance(entry.facts, GraphFacts) or entry.facts.age >= facts.age:
+                break
+            thing = Thing.read(entry.document())
+            if admission.read_graph(thing)[0] is not None:
+                return (thing,)
+        return ()
 
     def _routed(self, graph: str, task_id: str) -> bool | None:
         facts = [entry.facts for entry in self.cache.found("tasks by id", f"{graph} {task_id}")]

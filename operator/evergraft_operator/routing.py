@@ -57,10 +57,24 @@ def _graph(change: Change, cache: Cache) -> Iterator[Key]:
     yield key_of(change.entry)
     was, now = (entry.facts if entry else None for entry in (change.before, change.after))
     if not (isinstance(was, GraphFacts) and isinstance(now, GraphFacts) and was.generation == now.generation):
-        yield from map(key_of, cache.found("graphs", ""))  # The store may be another's too.
+        for facts in (was, now):
+            if isinstance(facts, GraphFacts):
+                yield from map(key_of, neighbours(facts, cache))  # The store may be another's too.
     if not (isinstance(was, GraphFacts) and isinstance(now, GraphFacts) and was.face == now.face):
         name = f"{change.entry.namespace}/{change.entry.name}"
         yield from map(key_of, cache.found("tasks of graph", name))
+
+
+def neighbours(facts: GraphFacts, cache: Cache) -> list[Entry]:
+    """The ModuleGraphs whose stores share objects with one's, itself included, the oldest first."""
+    around = [entry for key in facts.places[:-1] for entry in cache.found("graphs at", key)]
+    within = [entry for key in facts.places[-1:] for entry in cache.found("graphs within", key)]
+    return sorted(around + within, key=_age)
+
+
+def _age(graph: Entry) -> tuple[str, str]:
+    assert isinstance(graph.facts, GraphFacts)
+    return graph.facts.age
 
 
 def _job(change: Change, cache: Cache) -> Iterator[Key]:

@@ -175,7 +175,10 @@ def test_a_graph_wakes_its_tasks_when_they_can_see_the_change() -> None:
     more = at_version(graph_document(), 4)
     more["status"]["version"] = 9
     assert keys(cache, "ModuleGraph", more) == {"default"}
-    keys(cache, "ModuleGraph", at_version(graph_document(uid="g2", name="other"), 5))
+    inside = {"url": "gs://acme-evergraft/prod/inside"}
+    keys(cache, "ModuleGraph", at_version(graph_document(uid="g2", name="other", store=inside), 5))
+    beside = {"url": "gs://acme-evergraft/prod2"}
+    keys(cache, "ModuleGraph", at_version(graph_document(uid="g3", name="beside", store=beside), 5))
     changed = at_version(graph_document(), 6)
     changed["metadata"]["generation"] = 2
     assert keys(cache, "ModuleGraph", changed) == {"default", "other", "cifar10"}

@@ -257,6 +257,37 @@ def test_the_younger_of_two_graphs_with_one_store_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("older", "younger", "told"),
+    [
+        ("s3://b/graphs", "s3://b/graphs/a", "s3://b/graphs/a lies inside s3://b/graphs"),
+        ("s3://b/graphs/a", "s3://b/graphs", "s3://b/graphs/a lies inside s3://b/graphs"),
+        ("s3://b", "s3://b//graphs/", "s3://b/graphs lies inside s3://b"),
+    ],
+)
+def test_the_younger_of_two_graphs_whose_stores_share_objects_is_refused(older: str, younger: str, told: str) -> None:
+    elder = Thing.read(graph_document(store={"url": older}))
+    document = graph_document(uid="b", name="other", store={"url": younger})
+    document["metadata"] |= {"creationTimestamp": "2026-03-02T00:00:00Z", "namespace": "vision"}
+    plan = reconcile_graph(seen(document, rivals=(elder,), questions=questions(1)), at(0))
+    ready = conditions(plan)["Ready"]
+    assert (ready.status, ready.reason, plan.create) == ("False", "StoreTaken", ())
+    assert "ModuleGraph ml/default:" in ready.message
+    assert told in ready.message
+    assert conditions(
+        reconcile_graph(seen(graph_document(store={"url": older}), rivals=(Thing.read(document),)), at(0))
+    )["Ready"].holds
+
+
+def test_long_places_leave_room_for_the_name_of_the_other() -> None:
+    elder = Thing.read(graph_document(name="n" * 48, store={"url": "s3://b/" + "x" * 900}))
+    document = graph_document(uid="b", name="other", store={"url": "s3://b/" + "x" * 900 + "/y"})
+    document["metadata"]["creationTimestamp"] = "2026-03-02T00:00:00Z"
+    stalled = conditions(reconcile_graph(seen(document, rivals=(elder,)), at(0)))["Stalled"]
+    assert "n" * 48 in stalled.message
+    assert stalled.message.endswith("use that one, or a folder beside it")
+
+
+@pytest.mark.parametrize(
     ("spec", "told"),
     [
         ({"store": {"url": "file:///x"}}, "spec.store.url"),
