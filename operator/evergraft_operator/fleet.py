@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from evergraft.metrics import FINISHED
 from evergraft_operator import admission, conditions, graphs, graphstatus, labels, reading, status
 from evergraft_operator.metrics import Metrics
 from evergraft_operator.observed import Thing
@@ -90,6 +91,9 @@ def _begin(metrics: Metrics, namespace: str, graph: str) -> None:
     """Counters of these start at zero before they grow: a search may be over before the gauges are shown again."""
     metrics.worker_failures.begin(namespace)
     metrics.accelerator_seconds.begin(namespace, graph)
+    metrics.finished_workers.begin(namespace, graph)
+    for metric in FINISHED.values():
+        getattr(metrics, metric.attribute).begin(namespace, graph)
 
 
 def _is_silent(task: Thing, now: Moment) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from evergraft_operator import labels, reading
 from evergraft_operator.client import Client, ConflictedError, KubeError, MissingError
 from evergraft_operator.kinds import LEASE
+from evergraft_operator.reading import Moment
 
 Fields = dict[str, Any]
 logger = logging.getLogger(__name__)
@@ -47,12 +48,16 @@ class LeaseStore(Protocol):
 
 @dataclass
 class Lease:
-    """Our part in the election. `identity` is this process's alone."""
+    """Our part in the election. `identity` is this process's alone.
+
+    `since` is when the leader before this one last renewed or gave back the Lease, by its clock; never later than now.
+    """
 
     store: LeaseStore
     identity: str
     clock: Callable[[], float] = time.monotonic
     today: Callable[[], datetime.datetime] = field(default=lambda: datetime.datetime.now(datetime.UTC))
+    since: Moment = reading.EPOCH
     _until: float = float("-inf")
     _seen: Any = None
     _seen_at: float = float("-inf")
@@ -115,6 +120,8 @@ class Lease:
             self._until = float("-inf")  # Whatever our clock says: another would not have it before our time was over.
             return False
         await self.store.replace(lease, self._claim(spec))
+        if holder != self.identity:
+            self.since = min(reading.moment(spec.get("renewTime")) or reading.EPOCH, self.today())
         return True
 
     def _ran_out(self, spec: Mapping[str, Any], now: float) -> bool:

@@ -22,7 +22,7 @@ from evergraft_operator.apply import Applier
 from evergraft_operator.cache import Cache, Change
 from evergraft_operator.client import Client, KubeError
 from evergraft_operator.controller import Controller
-from evergraft_operator.kinds import GRAPH, NAMESPACE, TASK, WATCHED, Key, Kind
+from evergraft_operator.kinds import GRAPH, NAMESPACE, POD, TASK, WATCHED, Key, Kind
 from evergraft_operator.metrics import Metrics
 from evergraft_operator.notes import Notes
 from evergraft_operator.observe import Observer
@@ -31,6 +31,7 @@ from evergraft_operator.probes import Probes
 from evergraft_operator.queue import Queue
 from evergraft_operator.relist import Relist
 from evergraft_operator.settings import Settings
+from evergraft_operator.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Process:
         self.relist = Relist(
             reads, self.cache, self.metrics, self.kinds, settings.namespaces, self.changed, self.vanished
         )
+        self.tally = Tally(self.metrics, self.cache)
         self.listener = progress.Listener(self.cache, self.notes, self.enqueue)
         self.probes = Probes(self.metrics.registry, self.sick, self.unready, self._refresh)
         self.filled = False
@@ -108,6 +110,8 @@ class Process:
         """Take in a watch's event."""
         document = event["object"]
         if event["type"] == "DELETED":
+            if kind == POD:
+                self.changed(kind, document)  # Its end and its going may come as one event.
             self.vanished(str(document.get("metadata", {}).get("uid", "")))
         else:
             self.changed(kind, document)
@@ -115,13 +119,17 @@ class Process:
 
     def changed(self, kind: Kind, document: Mapping[str, Any]) -> None:
         """Take in an object as it was seen somewhere."""
-        self._route(self.cache.see(kind.name, document))
+        change = self.cache.see(kind.name, document)
+        if change is not None and kind == POD and self._lead:
+            self.tally.see(document)
+        self._route(change)
 
     def vanished(self, uid: str) -> None:
         """Take in that an object is gone."""
         change = self.cache.lose(uid)
         if change is not None:
             self.notes.forget(uid)
+            self.tally.forget(uid)
         self._route(change)
 
     def enqueue(self, key: Key) -> None:
@@ -161,6 +169,7 @@ class Process:
     async def _started(self) -> None:
         """This process leads: look once more, then work."""
         self.metrics.leader.set(1)
+        self.tally.since = self.lease.since
         workers = [self._spawn(self.controller.work(), f"worker {n}") for n in range(self.settings.process.workers)]
         more = ((self._take_over(), "take over"), (self.listener.run(), "listener"), (self._show(), "figures"))
         self._lead = [*workers, *(self._spawn(coroutine, name) for coroutine, name in more)]
@@ -174,7 +183,7 @@ class Process:
         fleet.show(self.metrics, (), (), _now())
 
     async def _take_over(self) -> None:
-        """Enqueue every key, after a look at everything if there was time to miss something."""
+        """Enqueue every key, after a look at everything if there was time to miss something; count who ended then."""
         try:
             await self.relist.look()
         except KubeError as error:
@@ -183,6 +192,9 @@ class Process:
             for kind in (GRAPH, TASK):
                 for entry in self.cache.each(kind.name):
                     self.enqueue(routing.key_of(entry))
+        for entry in self.cache.each(POD.name):
+            self.tally.see(entry.document())
+            await asyncio.sleep(0)
 
     async def _show(self) -> None:
         """Tell the gauges about Tasks and graphs every 15 seconds, off the event loop."""

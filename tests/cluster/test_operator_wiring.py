@@ -131,11 +131,17 @@ class Space:
         )
         return self.status(name)
 
+    def samples(self, operator: Operator) -> float | None:
+        """Samples that an operator has counted of workers that ended here."""
+        series = f'{{graph="{self.name}/default",namespace="{self.name}"}}'
+        return operator.figures().get(f"evergraft_finished_worker_samples_total{series}")
+
     def commit(self, job: str, name: str = "cifar10", run: str = "i1-c1") -> None:
         """A worker ends, having committed."""
         route = {"id": ROUTE, "quality": 0.95, "score": 0.93, "testQuality": 0.94, "parametersAdded": 812}
-        report = {"format": 1, "task": f"{self.name}/{name}", "run": run, "outcome": "committed", "reason": ""}
-        self.kubelet.end(self.name, job, {**report, "version": 2, "route": route, "graph": {**FIGURES, "version": 2}})
+        report: Object = {"format": 1, "task": f"{self.name}/{name}", "run": run, "outcome": "committed", "reason": ""}
+        report |= {"version": 2, "route": route, "graph": {**FIGURES, "version": 2}}
+        self.kubelet.end(self.name, job, {**report, "counters": {"evergraft_worker_samples_total": 640.0}})
         self.over(job)
 
     def reasons(self, name: str = "cifar10") -> set[str]:
@@ -217,6 +223,7 @@ def test_from_apply_to_a_committed_route(space: Space, start: Callable[..., Oper
         assert figures["evergraft_searches_started_total"] == 1
         assert figures['evergraft_searches_finished_total{outcome="committed"}'] == 1
         assert figures['evergraft_reconcile_total{outcome="error"}'] == 0
+        assert space.samples(operator) == 640
         refused = {name: value for name, value in figures.items() if 'code="403"' in name}
         assert refused == {}
     for line in operator.told.splitlines():
@@ -242,6 +249,8 @@ def test_a_restart_writes_nothing_where_nothing_changed(space: Space, start: Cal
         eventually(lambda: operator.figures()["evergraft_reconcile_duration_seconds_count"] >= 4, what="a look at all")
         time.sleep(3)
         assert operator.writes() == {}
+        eventually(lambda: space.samples(operator) is not None, what="the figures")
+        assert space.samples(operator) == 0  # The process before has counted them.
     assert space.versions() == before
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evergraft_operator import reading
 from evergraft_operator.client import TIMEOUT_S, ConflictedError, UnreachableError
 from evergraft_operator.lease import DURATION_S, RENEW_DEADLINE_S, RETRY_S, Lease, NotLeadingError, stand
 
@@ -155,6 +156,37 @@ def test_an_attempt_that_finds_another_holder_ends_the_lead() -> None:
     world.now += DURATION_S + 1
     assert attempt(second)
     assert not attempt(first)
+
+
+def test_who_takes_over_knows_when_the_one_before_was_last_there() -> None:
+    world = World()
+    first, second = world.candidate("a"), world.candidate("b")
+    attempt(first)
+    assert first.since == reading.EPOCH
+    world.now += RETRY_S
+    attempt(first)
+    renewed = first.today()
+    attempt(second)
+    world.now += DURATION_S + 1
+    attempt(second)
+    assert second.since == renewed
+    world.now += RETRY_S
+    attempt(second)
+    assert second.since == renewed  # Its own renewals change nothing.
+    given_back = second.today()
+    asyncio.run(second.release())
+    world.now += RETRY_S
+    attempt(first)
+    assert first.since == given_back
+
+
+def test_a_leader_before_whose_clock_ran_ahead_was_there_until_now() -> None:
+    world = World()
+    first, second = world.candidate("a", skew_s=86_400), world.candidate("b")
+    attempt(first)
+    asyncio.run(first.release())
+    attempt(second)
+    assert second.since == second.today()
 
 
 def test_without_a_lease_nobody_is_sure_to_lead() -> None:

@@ -17,9 +17,11 @@ from prometheus_client import start_http_server
 
 from evergraft.metrics import RESOURCES
 from evergraft_operator import fleet, labels, reading
+from evergraft_operator.cache import Cache
 from evergraft_operator.metrics import Metrics
-from evergraft_operator.observed import Job, Thing
+from evergraft_operator.observed import Job, Pod, Thing
 from evergraft_operator.reconcile import reconcile
+from evergraft_operator.tally import Tally
 from evergraft_operator.testing.documents import Fields, graph_document, report_message, task_document
 from evergraft_operator.testing.model import Cluster, Key
 
@@ -28,7 +30,7 @@ FLEET_S = 10.0
 MAX_TASKS = 80
 
 
-def play(metrics: Metrics, cluster: Cluster, numbers: random.Random) -> None:
+def play(metrics: Metrics, cluster: Cluster, tally: Tally, numbers: random.Random) -> None:
     """One round of the fleet."""
     if len(cluster.tasks) < MAX_TASKS and numbers.random() < 0.12:
         name = f"task{len(cluster.tasks)}"
@@ -49,6 +51,10 @@ def play(metrics: Metrics, cluster: Cluster, numbers: random.Random) -> None:
         fleet.count(metrics, before, plan, cluster.now)
     cluster.reconcile()
     _let_things_happen(cluster, numbers)
+    marks = {job["metadata"]["uid"]: job["metadata"]["labels"][labels.COMPONENT] for job in cluster.jobs.values()}
+    for pod in map(Pod.read, cluster.pods.values()):
+        if pod.over and marks.get(pod.owner) == labels.WORKER:
+            tally.count(pod, "vision", "ml/default")
     cluster.clock += FLEET_S
     cluster.step += 1
 
@@ -78,7 +84,14 @@ def _let_work(cluster: Cluster, key: Key, numbers: random.Random) -> None:
             notes = job["metadata"]["annotations"]
             run, task = notes[labels.RUN_KEY], notes[labels.TASK_ID]
             message = report_message(
-                task, run, graph={"version": len(cluster.head) + 1, "tasks": len(cluster.head) + 1}
+                task,
+                run,
+                graph={"version": len(cluster.head) + 1, "tasks": len(cluster.head) + 1},
+                counters={
+                    "evergraft_worker_samples_total": float(numbers.randrange(1000, 5000)),
+                    "evergraft_worker_candidates_total,outcome=scored": 4.0,
+                    "evergraft_commit_attempts_total,outcome=landed": 1.0,
+                },
             )
             cluster.finish_worker(key, pod, message=message)
         elif fate < 0.07:
@@ -119,11 +132,11 @@ def main(port: int, seconds: float) -> None:
     recently = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=3)
     graph["status"] |= dict.fromkeys(("lastCollectionTime", "lastVerifyTime"), reading.written(recently))
     graph["status"]["conditions"].append({"type": "Verified", "status": "True", "reason": "Verified"})
-    cluster = Cluster(graph=graph)
+    cluster, tally = Cluster(graph=graph), Tally(metrics, Cache())
     start_http_server(port, addr="127.0.0.1", registry=metrics.registry)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        play(metrics, cluster, numbers)
+        play(metrics, cluster, tally, numbers)
         measure(metrics, cluster, numbers)
         time.sleep(ROUND_S)
 

@@ -126,6 +126,80 @@ _LAG = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _STEP = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _STORE = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
 
+WORKER = (
+    Metric(
+        "evergraft_worker_candidates_total",
+        "counter",
+        "Candidates that ended here: with a score, by a loss that was no number, given up, or left to another worker",
+        (Label("outcome", ("scored", "diverged", "failed", "superseded")),),
+    ),
+    Metric("evergraft_worker_samples_total", "counter", "Samples trained"),
+    Metric(
+        "evergraft_worker_step_seconds",
+        "histogram",
+        "One training step or one validation",
+        (Label("phase", ("train", "validate")),),
+        buckets=_STEP,
+        unit="seconds",
+    ),
+    Metric("evergraft_worker_data_wait_seconds_total", "counter", "Training waited for data", unit="seconds"),
+    Metric("evergraft_worker_idle_seconds_total", "counter", "The worker had no candidate to train", unit="seconds"),
+    Metric("evergraft_worker_state_age_seconds", "gauge", "Since a state was saved", unit="seconds"),
+    Metric(
+        "evergraft_store_requests_total",
+        "counter",
+        "Operations on the store",
+        (
+            Label("op", ("get", "put", "put_if_absent", "list", "delete")),
+            Label("outcome", ("ok", "not_found", "landed", "lost", "unknown", "error")),
+        ),
+    ),
+    Metric(
+        "evergraft_store_request_duration_seconds",
+        "histogram",
+        "One operation on the store",
+        (Label("op", ("get", "put", "put_if_absent", "list", "delete")),),
+        buckets=_STORE,
+        unit="seconds",
+    ),
+    Metric(
+        "evergraft_store_bytes_total",
+        "counter",
+        "Bytes to and from the store",
+        (Label("direction", ("sent", "received")),),
+        unit="bytes",
+    ),
+    Metric(
+        "evergraft_commit_attempts_total",
+        "counter",
+        "Attempts to create an entry of the commit log",
+        (Label("outcome", ("landed", "lost", "unknown", "error")),),
+    ),
+)
+"""What a worker exposes on its status port."""
+
+
+def _finished(metric: Metric) -> Metric:
+    name = metric.name.removeprefix("evergraft_").removeprefix("worker_")
+    return Metric(
+        f"evergraft_finished_worker_{name}",
+        "counter",
+        f"Of workers that have ended: {metric.help[0].lower()}{metric.help[1:]}",
+        (*_OF_GRAPH, *metric.labels),
+        unit=metric.unit,
+    )
+
+
+FINISHED = {
+    metric.name: _finished(metric)
+    for metric in WORKER
+    if metric.kind == "counter" and metric.name != "evergraft_store_requests_total"
+}
+"""By a worker's counter the operator's own, for what is in the reports of workers that have ended.
+
+Not by operation of the store: that would be thirty series a graph, and a worker that ends by its store is a failure.
+"""
+
 OPERATOR = (
     Metric("evergraft_tasks", "gauge", "Tasks by phase", (*_OF_GRAPH, Label("phase", PHASES))),
     Metric("evergraft_searches_started_total", "counter", "Runs whose first Job was created"),
@@ -167,6 +241,13 @@ OPERATOR = (
         (*_OF_GRAPH, Label("resource", ("CPU", "GPU", "TPU")), Label("use", ("useful", "lost"))),
         unit="seconds",
     ),
+    Metric(
+        "evergraft_finished_workers_total",
+        "counter",
+        "Workers that have ended: with counters in their report, without, or with such as cannot be",
+        (*_OF_GRAPH, Label("report", ("counted", "none", "refused"))),
+    ),
+    *FINISHED.values(),
     Metric("evergraft_graph_version", "gauge", "The graph's newest known version", _OF_GRAPH),
     Metric("evergraft_graph_tasks", "gauge", "Tasks that the graph has routes for", _OF_GRAPH),
     Metric("evergraft_graph_modules", "gauge", "Modules in the graph", _OF_GRAPH),
@@ -239,58 +320,6 @@ OPERATOR = (
     Metric("evergraft_build_info", "gauge", "Always 1; its label tells the version", (Label("version"),)),
 )
 """What the operator exposes."""
-
-WORKER = (
-    Metric(
-        "evergraft_worker_candidates_total",
-        "counter",
-        "Candidates that ended here: with a score, by a loss that was no number, given up, or left to another worker",
-        (Label("outcome", ("scored", "diverged", "failed", "superseded")),),
-    ),
-    Metric("evergraft_worker_samples_total", "counter", "Samples trained"),
-    Metric(
-        "evergraft_worker_step_seconds",
-        "histogram",
-        "One training step or one validation",
-        (Label("phase", ("train", "validate")),),
-        buckets=_STEP,
-        unit="seconds",
-    ),
-    Metric("evergraft_worker_data_wait_seconds_total", "counter", "Training waited for data", unit="seconds"),
-    Metric("evergraft_worker_idle_seconds_total", "counter", "The worker had no candidate to train", unit="seconds"),
-    Metric("evergraft_worker_state_age_seconds", "gauge", "Since a state was saved", unit="seconds"),
-    Metric(
-        "evergraft_store_requests_total",
-        "counter",
-        "Operations on the store",
-        (
-            Label("op", ("get", "put", "put_if_absent", "list", "delete")),
-            Label("outcome", ("ok", "not_found", "landed", "lost", "unknown", "error")),
-        ),
-    ),
-    Metric(
-        "evergraft_store_request_duration_seconds",
-        "histogram",
-        "One operation on the store",
-        (Label("op", ("get", "put", "put_if_absent", "list", "delete")),),
-        buckets=_STORE,
-        unit="seconds",
-    ),
-    Metric(
-        "evergraft_store_bytes_total",
-        "counter",
-        "Bytes to and from the store",
-        (Label("direction", ("sent", "received")),),
-        unit="bytes",
-    ),
-    Metric(
-        "evergraft_commit_attempts_total",
-        "counter",
-        "Attempts to create an entry of the commit log",
-        (Label("outcome", ("landed", "lost", "unknown", "error")),),
-    ),
-)
-"""What a worker exposes on its status port."""
 
 PROCESS = (
     Metric("process_cpu_seconds_total", "counter", "Processor time of the process", unit="seconds"),

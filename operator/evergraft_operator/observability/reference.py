@@ -19,7 +19,9 @@ _OPEN = {
 def markdown() -> str:
     """The page."""
     capped = (
-        "No label names a Task, a search or a pod: what a worker counted last is in its termination message. A label "
+        "No label names a Task, a search or a pod. What a worker counted last is in its termination message: the "
+        "operator adds that up once the worker has ended, as `evergraft_finished_worker_…`. The totals of both make up "
+        "what was done, nothing twice; their rates do not, since a worker's whole life is added at its end. A label "
         "value that the table does not know is exposed as `other`, and so is every further value once a process has "
         f"shown {MAX_OPEN_VALUES} of a label that is filled with names. How to scrape: "
         "[observability.md](observability.md)."
@@ -56,7 +58,7 @@ def _names(metric: Metric) -> str:
 
 
 def _says(metric: Metric) -> str:
-    known = "Unix time" in metric.help or metric.help.lower().startswith(metric.unit)
+    known = "Unix time" in metric.help or metric.unit in metric.help.lower()
     unit = f", in {metric.unit}" if metric.unit and not known else ""
     edges = f" (buckets to {metric.buckets[-1]:g} s)" if metric.buckets else ""
     return f"{metric.help}{unit}{edges}"

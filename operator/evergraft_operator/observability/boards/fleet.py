@@ -26,6 +26,7 @@ def fleet() -> Board:
             Row("Now", _now()),
             Row("Tasks and searches", _tasks()),
             Row("Failures and cost", _costs()),
+            Row("Work of workers that have ended", _work()),
             Row("Graphs", _graphs()),
         ),
         hours=24,
@@ -107,6 +108,30 @@ def _costs() -> tuple[Panel, ...]:
             bad=0.3,
             note="Over six hours.",
         ),
+    )
+
+
+def _work() -> tuple[Panel, ...]:
+    def hourly(title: str, what: str, by: str, note: str = "", unit: str = "short") -> Panel:
+        query = f"sum by ({by}) (increase(evergraft_finished_{what}_total{{{_OF_GRAPH}}}[1h]))"
+        return Panel(title, (Query(query, f"{{{{{by}}}}}"),), stacked=True, note=note, unit=unit)
+
+    def waited(what: str) -> str:
+        return f"sum(rate(evergraft_finished_worker_{what}_seconds_total{{{_OF_GRAPH}}}[1h]))"
+
+    whole = "All that a worker did is added when it ends, so it comes in steps. Search shows what runs."
+    refused = "None: killed, or no room. Refused: numbers that no worker comes to; the operator's log names the pod."
+    return (
+        hourly("Samples an hour", "worker_samples", "graph", note=whole),
+        hourly("Candidates an hour", "worker_candidates", "outcome"),
+        hourly("Commit attempts an hour", "worker_commit_attempts", "outcome", note="Most come in the last seconds."),
+        Panel(
+            "Worker hours waited an hour",
+            (Query(waited("data_wait"), "for data"), Query(waited("idle"), "for a candidate")),
+            stacked=True,
+        ),
+        hourly("Store traffic an hour", "worker_store_bytes", "direction", unit="bytes"),
+        hourly("Workers that ended an hour, by their report", "workers", "report", note=refused),
     )
 
 
