@@ -22,8 +22,8 @@ from evergraft.search.values import CandidatePlan, LayerPlan, Schedule, SlotRef,
 MOST_IMAGES = 8192
 """A probe is fitted to at most so many: some ten for each of 768 features, beyond which its covariance stands."""
 PART = 8
-"""It is fitted to at most this part of `search.samples`: a forward pass is a third of a training step, so it costs
-under a twentieth of what was trained."""
+"""It is fitted to at most this part of `search.samples`: a forward pass is a third of a step that trains all layers, so
+that costs under a twentieth of such a search."""
 LEAST_OF_A_CLASS = 2
 """Fewer images a class say nothing of the root, unless the data has no more."""
 
