@@ -16,13 +16,15 @@ from evergraft.api.root import Root
 from evergraft.errors import IntegrityError, StoppedError, StoreUnavailableError
 from evergraft.graph.route import RouteSummary
 from evergraft.names import RunKey
+from evergraft.search import ledger
 from evergraft.search.claims import Crew, Timing
 from evergraft.search.engine import Request, run_search
 from evergraft.search.events import silent
 from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed
 from evergraft.search.replayed import replay_search
-from evergraft.search.values import CandidatePlan, DeltaPlan, LayerPlan, Schedule, SlotRef
+from evergraft.search.values import CandidatePlan, DeltaPlan, LayerPlan, Reference, Schedule, SlotRef, TaskFacts
+from evergraft.search.view import build_view
 from evergraft.store import blobs, log
 from evergraft.store.memory import MemoryStore
 from evergraft.store.recording import RecordingStore
@@ -320,6 +322,15 @@ def test_a_linear_probe_of_the_root_is_measured_once_and_alike_for_every_strateg
         assert route.transfer is not None
         assert route.over_linear_probe == pytest.approx(ledgers[task]["linearProbe"]["over"])
         assert replay_search(store, asked[task].search).differences == ()
+    base = log.read_graph(store)
+    manifest = Folder(store, asked["b/lora"].search).manifest()
+    view = build_view(
+        base, spec=asked["b/lora"].spec, facts=TaskFacts(("0", "1", "2"), 60, 15), reference=Reference(1, 1)
+    )
+    reopened = trainer(Folder(store, "another"), view.spec).open(None)[1]
+    for seen in (manifest, reopened):  # the same data: a later search of the task asks for no other probe
+        assert seen is not None
+        assert ledger.known_of(view, basis=ledger.basis_of(view, seen)) == routes["b/lora"].transfer
 
 
 STREAM: dict[str, dict[str, Any]] = {
