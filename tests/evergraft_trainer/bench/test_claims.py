@@ -27,7 +27,7 @@ def put(results: Path, method: str, test: list[float], *, added: int = 100, orde
         records.write(records.step_file(results / run.place, position, task), made)
     if len(test) >= TASKS:
         kept = dict(zip(names, test[-TASKS:], strict=True))
-        records.write(results / run.place / records.END, End("k", kept, TASKS, TASKS))
+        records.write(results / run.place / records.END, End(records.end_key(["k"] * len(test)), kept, TASKS, TASKS))
 
 
 def by_name(results: Path) -> dict[str, dict[str, Any]]:

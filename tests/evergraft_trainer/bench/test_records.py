@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,32 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(UserError, match=r"00-mnist\.json"):
         records.read_step(path)
+
+
+@pytest.mark.parametrize(("field", "value"), [("test_quality", "0.9"), ("samples", 64.5), ("task", 3), ("flops", True)])
+def test_a_value_of_another_type_is_named(tmp_path: Path, field: str, value: object) -> None:
+    path = tmp_path / "00-mnist.json"
+    records.write(path, step())
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(UserError, match=rf"00-mnist\.json: {field}: "):
+        records.read_step(path)
+
+
+def test_an_end_whose_figures_are_no_numbers_is_named(tmp_path: Path) -> None:
+    (tmp_path / records.END).write_text(
+        '{"format": 1, "key": "k", "test_quality": {"mnist": null}, "answers_checked": 0, "answers_identical": 0}'
+    )
+    with pytest.raises(UserError, match=r"end\.json: test_quality"):
+        records.read_end(tmp_path)
+
+
+def test_results_that_are_no_folder_are_named(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("")
+    path = records.step_file(tmp_path / "results" / "a", 0, "mnist")
+    with pytest.raises(UserError, match=r"cannot be read .* --results"):
+        records.read_step(path)
+    with pytest.raises(UserError, match=r"cannot be written .* --results"):
+        records.write(path, step())
 
 
 def test_an_end_comes_back(tmp_path: Path) -> None:

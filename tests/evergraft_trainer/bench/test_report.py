@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from evergraft.errors import UserError
 from evergraft_trainer.bench import records
 from evergraft_trainer.bench.catalog import QUICK
 from evergraft_trainer.bench.picture import draw, gains
@@ -15,16 +17,21 @@ from evergraft_trainer.bench.report import recorded, summarise
 ROOT = 1000
 
 
-def put(results: Path, method: str, test: list[float], end: list[float] | None = None, *, added: int = 100) -> None:
+def put(
+    results: Path, method: str, test: list[float], end: list[float] | None = None, *, added: int = 100, order: str = "a"
+) -> None:
     """Record a run of the quick subset."""
-    run = Run(method, "a", 0, quick=True)
+    run = Run(method, order, 0, quick=True)
     for position, value in enumerate(test):
-        made = Step("k", position, QUICK[position], 0.5, value, added, ROOT, 64, 32, 10**9, 1.0, 1.0, "root", "", "p")
-        records.write(records.step_file(results / run.place, position, QUICK[position]), made)
+        task = QUICK[position % len(QUICK)]
+        made = Step("k", position, task, 0.5, value, added, ROOT, 64, 32, 10**9, 1.0, 1.0, "root", "", "p")
+        records.write(records.step_file(results / run.place, position, task), made)
     if end is not None:
         kept = dict(zip(QUICK, end, strict=True))
         checked = 0 if method == "replay" else len(end)
-        records.write(results / run.place / records.END, End("k", kept, checked, checked))
+        records.write(
+            results / run.place / records.END, End(records.end_key(["k"] * len(test)), kept, checked, checked)
+        )
 
 
 def test_a_row_is_the_mean_of_its_steps(tmp_path: Path) -> None:
@@ -52,3 +59,40 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
     draw(summarise(found, root_parameters=ROOT), found, tmp_path / "p" / "stream.svg")
     assert "lora (a), 5 of 6" in (tmp_path / "p" / "stream.svg").read_text()
     assert gains("graft", "a", found) == [pytest.approx(40)] * 5
+
+
+def test_what_passes_cost_is_summed(tmp_path: Path) -> None:
+    put(tmp_path, "graft-twice", [0.5] * 12)
+    (row,) = summarise(recorded(tmp_path, quick=True), root_parameters=ROOT)
+    assert (row.steps, row.of) == (12, 12)
+    assert (row.samples, row.forward_samples, row.gflops, row.cpu_seconds) == (128, 64, 2, 2)
+    assert row.parameters_added == 200
+
+
+def test_an_end_of_other_steps_says_nothing(tmp_path: Path) -> None:
+    put(tmp_path, "graft", [0.5] * 6, [0.5] * 6)
+    first = records.step_file(tmp_path / "a-quick" / "graft" / "s0", 0, QUICK[0])
+    step = records.read_step(first)
+    assert step is not None
+    records.write(first, replace(step, key="of another version", test_quality=0.9))
+    (row,) = summarise(recorded(tmp_path, quick=True), root_parameters=ROOT)
+    assert (row.end, row.forgetting, row.answers_identical) == (None, None, None)
+
+
+def test_a_folder_that_is_no_order_is_left_alone(tmp_path: Path) -> None:
+    put(tmp_path, "graft", [0.5], order="backup")
+    assert recorded(tmp_path, quick=True) == []
+
+
+def test_gains_are_over_all_that_either_order_has(tmp_path: Path) -> None:
+    put(tmp_path, "graft", [0.9] * 6)
+    put(tmp_path, "lora", [0.5] * 6)
+    put(tmp_path, "lora", [0.5], order="b")
+    assert gains("graft", "a", recorded(tmp_path, quick=True)) == [pytest.approx(40)] * 6
+
+
+def test_a_picture_of_no_known_kind_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, "graft", [0.9])
+    found = recorded(tmp_path, quick=True)
+    with pytest.raises(UserError, match=r"stream\.xyz: expected a file that ends in \.png"):
+        draw(summarise(found, root_parameters=ROOT), found, tmp_path / "stream.xyz")

@@ -7,12 +7,11 @@ itself, its results are the same in either order and count in both. Called by ``
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evergraft_trainer.bench.methods import METHODS
-from evergraft_trainer.bench.report import Recorded, Row
+from evergraft_trainer.bench.report import Recorded, Row, learned_by
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,6 @@ CLAIMS = (
     Claim("graft-twice", ("graft",), 2),
 )
 
-Learned = Mapping[tuple[int, str], float]
-"""Test accuracy by seed and task."""
-
 
 def figures(rows: Sequence[Row], runs: Sequence[Recorded]) -> Iterator[dict[str, Any]]:
     """One JSON object a figure, with its bar where there is one."""
@@ -64,8 +60,8 @@ def _held(claim: Claim, row: Row, runs: Sequence[Recorded]) -> Iterator[dict[str
         name = f"parameters added a task of the root's, {row.method}, {_where(row)}"
         share = row.parameters_share
         yield {**_figure(name, share), "bar": f"value <= {claim.share}", "holds": share <= claim.share}
-    mine = _learned(claim.method, row.order, runs)
-    others = {peer: _learned(peer, row.order, runs) for peer in claim.peers}
+    mine = learned_by(claim.method, row.order, runs)
+    others = {peer: learned_by(peer, row.order, runs) for peer in claim.peers}
     common = sorted(set(mine).intersection(*others.values()))
     if not common:
         return
@@ -85,16 +81,6 @@ def _held(claim: Claim, row: Row, runs: Sequence[Recorded]) -> Iterator[dict[str
         "holds": points >= claim.points,
         "runs": len(seeds),
         "spread": [round(min(each), 2), round(max(each), 2)],
-    }
-
-
-def _learned(method: str, order: str, runs: Sequence[Recorded]) -> Learned:
-    """What a method's runs have learned, by seed and task."""
-    return {
-        (item.run.seed, task): value
-        for item in runs
-        if item.run.method == method and (item.run.order == order or not METHODS[method].chained)
-        for task, value in item.learned.items()
     }
 
 

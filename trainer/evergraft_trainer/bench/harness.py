@@ -8,6 +8,7 @@ figures must be the recorded ones. Called by ``evergraft bench stream run``.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from evergraft import canonical
 from evergraft.api.load import load_root
 from evergraft.errors import UserError
 from evergraft.search.events import Emit
@@ -180,7 +180,9 @@ class _Spent:
         """Add what was spent since the beginning, and keep it."""
         self.cpu_seconds += time.process_time() - self._cpu
         self.wall_seconds += time.monotonic() - self._wall
-        self.file.write_text(json.dumps([self.cpu_seconds, self.wall_seconds]))
+        partial = self.file.with_suffix(".partial")
+        partial.write_text(json.dumps([self.cpu_seconds, self.wall_seconds]))
+        os.replace(partial, self.file)  # noqa: PTH105 - one step, also over an older file
 
 
 def _same(known: Step, found: Step, folder: Path) -> None:
@@ -197,7 +199,7 @@ def _journal(place: Place) -> str:
 
 
 def _end_key(places: Sequence[Place]) -> str:
-    return canonical.digest([place.key for place in places])
+    return records.end_key([place.key for place in places])
 
 
 def _work_folder(run: Run, end_key: str) -> Path:

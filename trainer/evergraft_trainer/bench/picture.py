@@ -14,12 +14,14 @@ from typing import Any
 
 from evergraft.errors import UserError
 from evergraft_trainer.bench.methods import METHODS
-from evergraft_trainer.bench.report import Recorded, Row
+from evergraft_trainer.bench.report import Recorded, Row, learned_by
 
 MARKS = {"a": "o", "b": "s"}
 """The mark of each order."""
 BESIDE = "lora"
 """What gains are counted from: it learns every task by itself."""
+ENDINGS = (".png", ".svg", ".pdf")
+"""The pictures that can be written."""
 WINDOW = 5
 """Tasks in a running mean."""
 
@@ -28,7 +30,7 @@ def draw(rows: Sequence[Row], runs: Sequence[Recorded], path: Path) -> None:
     """Write the picture, as the file's ending says (png, svg, pdf).
 
     Raises:
-        UserError: matplotlib is not installed, or there is nothing to draw.
+        UserError: matplotlib is not installed, there is nothing to draw, or the file is of no kind it can write.
     """
     if not rows:
         raise UserError("--picture: no results to draw; run some first, or name their --results folder")
@@ -36,6 +38,8 @@ def draw(rows: Sequence[Row], runs: Sequence[Recorded], path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise UserError("--picture: matplotlib is not installed: pip install 'evergraft[stream]'") from None
+    if path.suffix.lower() not in ENDINGS:
+        raise UserError(f"--picture {path}: expected a file that ends in {', '.join(ENDINGS)}")
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     operations, parameters, gains = figure.subplots(1, 3)
     colours = _colours()
@@ -49,20 +53,19 @@ def draw(rows: Sequence[Row], runs: Sequence[Recorded], path: Path) -> None:
     _finish(parameters, "thousand parameters added a task", "mean test error at the end, %")
     _draw_gains(gains, runs, colours)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
+    figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
 
 
 def gains(method: str, order: str, runs: Sequence[Recorded]) -> list[float]:
     """Points of test accuracy over LoRA's on the same task and seed, in the order learned, means over seeds."""
-    beside = {item.run.seed: item.learned for item in runs if item.run.method == BESIDE}
+    beside = learned_by(BESIDE, order, runs)
     found: dict[str, list[float]] = {}
     for item in runs:
-        other = beside.get(item.run.seed)
-        if (item.run.method, item.run.order) != (method, order) or other is None:
+        if (item.run.method, item.run.order) != (method, order):
             continue
         for task, value in item.learned.items():
-            if task in other:
-                found.setdefault(task, []).append(100 * (value - other[task]))
+            if (item.run.seed, task) in beside:
+                found.setdefault(task, []).append(100 * (value - beside[item.run.seed, task]))
     return [statistics.fmean(values) for values in found.values()]
 
 

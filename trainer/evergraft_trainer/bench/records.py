@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from evergraft import canonical
 from evergraft.errors import UserError
@@ -74,9 +74,17 @@ class End:
     answers_identical: int
 
 
+Result = TypeVar("Result", Step, End)
+
+
 def step_key(facts: Mapping[str, Any]) -> str:
     """The digest of all that decides a step's result."""
     return canonical.digest({"format": FORMAT, **facts})
+
+
+def end_key(steps: Sequence[str]) -> str:
+    """The digest of the keys of all steps of a run, in their order: an end counts only with these very steps."""
+    return canonical.digest(list(steps))
 
 
 def step_file(folder: Path, position: int, task: str) -> Path:
@@ -88,34 +96,33 @@ def read_step(path: Path, *, key: str | None = None) -> Step | None:
     """The recorded step; None if there is none, or one of another key.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged or cannot be read.
     """
-    value = _read(path)
-    if value is None or (key is not None and value.get("key") != key):
-        return None
-    try:
-        return Step(**{item.name: value[item.name] for item in fields(Step)})
-    except KeyError as error:
-        raise UserError(f"{path}: lacks {error}; remove the file, and the step runs again") from None
+    return _read(path, Step, key)
 
 
 def read_end(folder: Path, *, key: str | None = None) -> End | None:
-    """What was measured after the last task; None if it has not been, or of other steps."""
-    value = _read(folder / END)
-    if value is None or (key is not None and value.get("key") != key):
-        return None
-    try:
-        return End(**{item.name: value[item.name] for item in fields(End)})
-    except KeyError as error:
-        raise UserError(f"{folder / END}: lacks {error}; remove the file, and it is measured again") from None
+    """What was measured after the last task; None if it has not been, or of other steps.
+
+    Raises:
+        UserError: the file is damaged or cannot be read.
+    """
+    return _read(folder / END, End, key)
 
 
 def write(path: Path, value: Step | End) -> None:
-    """Write a result, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a result, whole or not at all.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"format": FORMAT, **asdict(value)}, indent=2, ensure_ascii=False) + "\n")
-    os.replace(partial, path)  # noqa: PTH105 - one step, also over an older file
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({"format": FORMAT, **asdict(value)}, indent=2, ensure_ascii=False) + "\n")
+        os.replace(partial, path)  # noqa: PTH105 - one step, also over an older file
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); use another --results folder") from None
 
 
 def runs_in(results: Path) -> Sequence[Run]:
@@ -135,13 +142,34 @@ def steps_of(folder: Path) -> tuple[Step, ...]:
     return tuple(step for step in found if step is not None)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, kind: type[Result], key: str | None) -> Result | None:
     try:
         value = json.loads(path.read_text())
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); use another --results folder") from None
     except ValueError:
-        raise UserError(f"{path}: is no JSON; remove the file, and the step runs again") from None
+        raise UserError(f"{path}: is no JSON; {_REMEDY}") from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise UserError(f"{path}: is of another format than {FORMAT}; use another --results folder")
-    return value
+    if key is not None and value.get("key") != key:
+        return None
+    for item in fields(kind):
+        if item.name not in value:
+            raise UserError(f"{path}: lacks {item.name!r}; {_REMEDY}")
+        if not _fits(value[item.name], str(item.type)):
+            raise UserError(f"{path}: {item.name}: {value[item.name]!r:.60} is no {item.type}; {_REMEDY}")
+    return kind(**{item.name: value[item.name] for item in fields(kind)})
+
+
+_REMEDY = "remove the file, and it is made again"
+
+
+def _fits(value: Any, kind: str) -> bool:
+    """Whether a value from a file is of a field's type, as the annotation spells it."""
+    if kind.startswith("Mapping"):
+        return isinstance(value, dict) and all(_fits(item, "float") for item in value.values())
+    if kind == "str":
+        return isinstance(value, str)
+    return isinstance(value, int if kind == "int" else int | float) and not isinstance(value, bool)

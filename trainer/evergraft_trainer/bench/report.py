@@ -7,13 +7,13 @@ means are over what it has. Called by ``evergraft bench stream report``, ``claim
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from evergraft_trainer.bench import records
-from evergraft_trainer.bench.catalog import order_of
+from evergraft_trainer.bench.catalog import ORDERS, order_of
 from evergraft_trainer.bench.methods import METHODS
 from evergraft_trainer.bench.records import End, Run, Step
 
@@ -21,6 +21,8 @@ from evergraft_trainer.bench.records import End, Run, Step
 @dataclass(frozen=True)
 class Row:
     """A method over one order, means over its seeds. Accuracies in 0…1; the rest a task, but for `steps` of `of`.
+
+    What a task costs is summed over all passes.
 
     `learned` is the mean test accuracy of each task's last route when it was learned, `end` the same after the last
     task; None while no seed has been measured. `forgetting` is the mean loss between the two, gains not counted.
@@ -61,21 +63,39 @@ class Recorded:
         """Test accuracy of each task when it was last learned."""
         return {step.task: step.test_quality for step in self.steps}
 
-    @property
-    def parameters_added(self) -> float:
-        """Parameters added a task: those of all passes count."""
-        return sum(step.parameters_added for step in self.steps) / max(1, len(self.learned))
+    def a_task(self, cost: Callable[[Step], float]) -> float:
+        """A cost of its steps a task: those of all passes count."""
+        return sum(map(cost, self.steps)) / max(1, len(self.learned))
 
 
 def recorded(results: Path, *, quick: bool) -> list[Recorded]:
-    """Every run in the results that has at least one step, of the quick subset or of the whole stream."""
+    """Every run in the results that has at least one step, of the quick subset or of the whole stream.
+
+    Raises:
+        UserError: a file is damaged.
+    """
     found = []
     for run in records.runs_in(results):
         folder = results / run.place
         steps = records.steps_of(folder)
-        if steps and run.quick == quick and run.method in METHODS:
-            found.append(Recorded(run, steps, records.read_end(folder)))
+        if steps and run.quick == quick and run.method in METHODS and run.order in ORDERS:
+            # An end that was measured after other steps, say those of an older version, tells nothing of these.
+            end = records.read_end(folder, key=records.end_key([step.key for step in steps]))
+            found.append(Recorded(run, steps, end))
     return found
+
+
+def learned_by(method: str, order: str, runs: Sequence[Recorded]) -> Mapping[tuple[int, str], float]:
+    """Test accuracy of what a method has learned in an order, by seed and task.
+
+    Where it learns every task by itself, the other order's results are the same and count.
+    """
+    return {
+        (item.run.seed, task): value
+        for item in runs
+        if item.run.method == method and (item.run.order == order or not METHODS[method].chained)
+        for task, value in item.learned.items()
+    }
 
 
 def summarise(runs: Sequence[Recorded], *, root_parameters: int) -> list[Row]:
@@ -91,15 +111,14 @@ def summarise(runs: Sequence[Recorded], *, root_parameters: int) -> list[Row]:
 def _row(runs: Sequence[Recorded], root_parameters: int) -> Row:
     first = runs[0].run
     ends = [item for item in runs if item.end is not None]
-    steps = [step for item in runs for step in item.steps]
-    added = statistics.fmean(item.parameters_added for item in runs)
+    added = _costs(runs, lambda step: step.parameters_added)
     tasks = len(order_of(first.order, quick=first.quick)) * METHODS[first.method].passes
     return Row(
         method=first.method,
         order=first.order,
         quick=first.quick,
         seeds=tuple(item.run.seed for item in runs),
-        steps=len(steps),
+        steps=sum(len(item.steps) for item in runs),
         of=tasks * len(runs),
         learned=statistics.fmean(_mean(item.learned) for item in runs),
         end=statistics.fmean(_mean(item.end.test_quality) for item in ends if item.end) if ends else None,
@@ -107,11 +126,15 @@ def _row(runs: Sequence[Recorded], root_parameters: int) -> Row:
         answers_identical=_answers(ends),
         parameters_added=added,
         parameters_share=added / root_parameters,
-        samples=statistics.fmean(step.samples for step in steps),
-        forward_samples=statistics.fmean(step.forward_samples for step in steps),
-        gflops=statistics.fmean(step.flops for step in steps) / 1e9,
-        cpu_seconds=statistics.fmean(step.cpu_seconds for step in steps),
+        samples=_costs(runs, lambda step: step.samples),
+        forward_samples=_costs(runs, lambda step: step.forward_samples),
+        gflops=_costs(runs, lambda step: step.flops) / 1e9,
+        cpu_seconds=_costs(runs, lambda step: step.cpu_seconds),
     )
+
+
+def _costs(runs: Sequence[Recorded], cost: Callable[[Step], float]) -> float:
+    return statistics.fmean(item.a_task(cost) for item in runs)
 
 
 def forgetting(item: Recorded) -> float:
