@@ -14,6 +14,7 @@ from typing import Any
 from evergraft.api.load import Document, load_root
 from evergraft.api.task import Task
 from evergraft.errors import DataError
+from evergraft.graph.route import Route, RouteSummary
 from evergraft.search.engine import run_search
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
@@ -82,20 +83,34 @@ class ProductLearner:
         outcome, _ = run_search(self._store, graph, request=request, make_trainer=make, emit=self._emit)
         if outcome.route is None:
             raise DataError(f"{task.id}: its search ended without a route: {outcome.reason}")
-        route = blobs.get_route(self._store, outcome.route.id)
-        cost = search_cost(Folder(store=self._store, search=request.search), distinct=data.counts["train"])
+        folder = Folder(store=self._store, search=request.search)
+        route, added, why = self._left(folder, serving=outcome.route)
+        cost = search_cost(folder, distinct=data.counts["train"])
         return Learned(
             quality=float(route.metrics["quality"]),
             test_quality=float(route.metrics["testQuality"]),
-            parameters_added=int(route.parameters["added"]),
+            parameters_added=added,
             parameters_total=int(route.parameters["total"]),
             samples=cost.samples,
             forward_samples=cost.forward_samples,
             flops=cost.flops,
-            parent=(outcome.route.parent_task or "").removeprefix(f"{NAMESPACE}/"),
-            why=str(route.transfer.get("reason", "")),
+            parent=str(route.transfer["parentTask"]).removeprefix(f"{NAMESPACE}/"),
+            why=why,
             profile=str(route.profile["digest"]),
         )
+
+    def _left(self, folder: Folder, *, serving: RouteSummary) -> tuple[Route, int, str]:
+        """What a search left its task with: a route, the parameters that it added, and why.
+
+        It is asked of the search itself, as a later pass may have replaced its route since. The route that a search
+        kept, its parameters included, is an earlier pass's: it adds nothing.
+        """
+        final = folder.final()
+        if final is None or final["route"] is None:
+            reason = "" if final is None else str(final["reason"])
+            return blobs.get_route(self._store, serving.id), 0, reason
+        route = Route.from_json(final["route"])
+        return route, int(route.parameters["added"]), str(route.transfer["reason"])
 
     def finish(self, tasks: Mapping[str, Built]) -> Finished:
         """Answer every route's golden inputs again; where the bits are the same, so is the test accuracy."""

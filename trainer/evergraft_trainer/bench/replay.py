@@ -8,9 +8,10 @@ be forgotten, which is why every test is measured again at the end. Called by ``
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def held(data: Built, split: str) -> Held:
 
 
 class ReplayLearner:
-    """The baseline's state: backbone, heads by task, stored images by task. Kept in `folder` after each task."""
+    """The baseline's state: backbone, heads, stored images and figures by task. Kept in `folder` after each task."""
 
     def __init__(self, method: Method, *, seed: int, root: Path, folder: Path) -> None:
         self._method, self._seed = method, seed
@@ -82,6 +83,7 @@ class ReplayLearner:
         self._width = self._backbone.shape[-1]
         self._heads = torch.nn.ModuleDict()
         self._stored: dict[str, Held] = {}
+        self._learned: dict[str, Learned] = {}
         self._restore()
 
     @property
@@ -90,15 +92,23 @@ class ReplayLearner:
         return tuple(self._heads)
 
     def learn(self, data: Built, *, turn: int) -> Learned:
-        """Train backbone and heads on a task and on what is stored of the earlier ones."""
-        if data.task not in self._heads:
+        """Train backbone and heads on a task and on what is stored of the earlier ones, or say again what came of it.
+
+        Learned tasks are not measured again: since then the backbone has gone on.
+        """
+        if data.task not in self._learned:
             self._train(data, turn)
-        validation = self._quality(data, "validation")
+            self._learned[data.task] = self._measured(data)
+            self._save()
+        return self._learned[data.task]
+
+    def _measured(self, data: Built) -> Learned:
+        """The figures of the task that was learned last."""
         num_validation = data.counts["validation"]
         total = sum(parameter.numel() for parameter in self._backbone.parameters())
         head = sum(parameter.numel() for parameter in self._heads[data.task].parameters())
         return Learned(
-            quality=validation,
+            quality=self._quality(data, "validation"),
             test_quality=self._quality(data, "test"),
             parameters_added=head,
             parameters_total=total + head,
@@ -134,7 +144,6 @@ class ReplayLearner:
             raise FloatingPointError(f"{data.task}: the loss of replay is not finite")
         order = permutation(self._seed, 0, len(new))[:STORED_PER_TASK]
         self._stored[data.task] = Held(new.pixels[order], new.labels[order])
-        self._save()
 
     def _batches(self, new: Held, seed: int) -> Iterator[Batch]:
         """Batches whose `indices` are the number of each sample's task."""
@@ -206,6 +215,7 @@ class ReplayLearner:
             held_arrays |= {f"head/{task}/{name}": value.numpy() for name, value in head.state_dict().items()}
             held_arrays[f"pixels/{task}"] = self._stored[task].pixels
             held_arrays[f"labels/{task}"] = self._stored[task].labels
+            held_arrays[f"learned/{task}"] = np.array(json.dumps(asdict(self._learned[task])))
         partial = self._file.with_suffix(".partial.npz")
         np.savez(partial, allow_pickle=False, **held_arrays)
         os.replace(partial, self._file)  # noqa: PTH105 - one step, also over an older file
@@ -222,6 +232,7 @@ class ReplayLearner:
             head.load_state_dict({part: torch.from_numpy(kept[f"head/{task}/{part}"]) for part in ("weight", "bias")})
             self._heads[task] = head
             self._stored[task] = Held(kept[f"pixels/{task}"], kept[f"labels/{task}"])
+            self._learned[task] = Learned(**json.loads(str(kept[f"learned/{task}"])))
 
 
 def _seed_of(seed: int, task: str, turn: int) -> int:
