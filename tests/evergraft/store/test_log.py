@@ -184,6 +184,17 @@ def test_the_same_run_lands_once(memory: Store) -> None:
     assert log.read_graph(memory).version == 1
 
 
+def test_modules_that_nobody_added_are_seen_also_where_the_parent_was_replaced_since(memory: Store) -> None:
+    graph = land(memory, start_graph(memory), "a/one")
+    parent = graph.task("a/one")
+    assert parent is not None
+    assert parent.route is not None
+    _, *foreign = landing(memory, parent.route, "a/two")
+    land(memory, graph, "a/one", run=RunKey(2, 1))
+    with pytest.raises(ConflictError, match="neither new nor of its parent a/one"):
+        log.commit(memory, graph, actions=tuple(foreign), base=graph.version, author="test", search=None)
+
+
 def test_a_lost_race_of_another_task_is_tried_again(memory: Store) -> None:
     graph = start_graph(memory)
     rivals = iter(["b/1", "b/2", "b/3"])

@@ -193,7 +193,7 @@ def check(graph: Graph, actions: tuple[Action, ...], *, base: int, uploaded: int
             task changes its visibility, or the root is touched.
     """
     closed = {action.task for action in actions if isinstance(action, CloseSearch)}
-    added = {module for action in actions if isinstance(action, AddModules) for module in action.modules}
+    added = _added(actions)
     uploaded = base if uploaded is None else uploaded
     for action in actions:
         if isinstance(action, CloseSearch):
@@ -220,6 +220,24 @@ def check(graph: Graph, actions: tuple[Action, ...], *, base: int, uploaded: int
             state = graph.task(action.task)
             if state is None or state.route is None:
                 raise ConflictError(f"{action.task}: no route to remove at version {graph.version}")
+
+
+def check_shared(graph: Graph, actions: tuple[Action, ...]) -> None:
+    """Refuse routes with modules that are neither new nor of their parent, as `graph` has it.
+
+    HEAD may have replaced the parent since; the version that the author read is where this can be seen.
+
+    Raises:
+        ConflictError: there is such a module.
+    """
+    added = _added(actions)
+    for action in actions:
+        if isinstance(action, PutRoute) and not action.route.is_root:
+            _check_shared(graph, action.route, added)
+
+
+def _added(actions: tuple[Action, ...]) -> set[str]:
+    return {module for action in actions if isinstance(action, AddModules) for module in action.modules}
 
 
 def check_run(graph: Graph, task: str, run: RunKey) -> None:
@@ -306,8 +324,14 @@ def _check_lineage(graph: Graph, route: RouteSummary, added: set[str]) -> None:
         raise ConflictError(
             f"{route.task}: builds on {route.parent_task}, which is private; private tasks are never reused"
         )
-    if parent.route is not None and parent.route.id == route.parent:
-        foreign = set(route.module_ids()) - added - set(parent.route.module_ids())
+    _check_shared(graph, route, added)
+
+
+def _check_shared(graph: Graph, route: RouteSummary, added: Collection[str]) -> None:
+    """What a route does not add is its parent's, as far as the graph still knows that parent."""
+    parent = graph.task(route.parent_task or "")
+    if parent is not None and parent.route is not None and parent.route.id == route.parent:
+        foreign = set(route.module_ids()).difference(added, parent.route.module_ids())
         if foreign:
             raise ConflictError(
                 f"{route.task}: module {min(foreign)[:12]}… is neither new nor of its parent {route.parent_task}"

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from evergraft import canonical, names
 from evergraft.errors import EvergraftError, StoreConflictError, StoreUnavailableError
 from evergraft.graph.commit import Action, Commit
-from evergraft.graph.state import Graph, apply, check
+from evergraft.graph.state import Graph, apply, check, check_shared
 from evergraft.store import checkpoints, hint
 from evergraft.store.history import fold, read_commits, read_graph, read_task, refresh
 from evergraft.store.info import GraphInfo, read_info
@@ -61,7 +61,8 @@ def commit(
 ) -> tuple[Graph, Commit]:
     """Land `actions` as the next version; the graph with them, and the commit.
 
-    `graph` is any version that the caller has read; the actions are checked against HEAD each time. Blobs that they
+    `graph` is any version that the caller has read, best the one it decided on: the parents of its routes are looked up
+    there, and the actions are checked against HEAD each time. Blobs that they
     name must be in the store. `base` is the version that the author's decision rests on, `uploaded` one that was read
     before the commit's own blobs were put (`base` if not given). `guard` may refuse HEAD too, by raising.
 
@@ -73,6 +74,7 @@ def commit(
     mark = uuid.uuid4().hex
     time = (now or datetime.datetime.now(datetime.UTC)).strftime(TIME_FORMAT)
     turns = turns_at(store.url)
+    check_shared(graph, actions)
     for attempt in range(races.attempts):
         turns.wait(attempt, patience=races)
         known = graph.version

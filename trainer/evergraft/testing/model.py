@@ -134,8 +134,9 @@ class Model:
                 serving = self.tasks.get(task, ModelTask()).route
                 return _conflict_if(task == ROOT_TASK or serving is None)
             case PutBack(version, routes):
-                blobs = (blob for route in routes.values() if route for blob in self.routes[route].blobs)
-                return _conflict_if(version > self.head or ROOT_TASK in routes or self._lack(blobs, base=version))
+                back = [self.routes[route] for route in routes.values() if route]
+                needed = {blob for route in back for blob in (*route.blobs, route.parent or "")}
+                return _conflict_if(version > self.head or ROOT_TASK in routes or self._lack(needed, base=version))
             case Discard(ids):
                 return _conflict_if(bool(ids & self.in_use()))
             case Forget(ids):
@@ -174,8 +175,8 @@ class Model:
             return
         if parent.visibility == "Private" and route.parent_task != route.task:
             yield "conflict"
-        if parent.route is not None and parent.route == route.parent:
-            yield from _conflict_if(not route.modules <= land.new | self.routes[parent.route].modules)
+        if route.parent is not None:
+            yield from _conflict_if(not route.modules <= land.new | self.routes[route.parent].modules)
 
     def _run(self, task: str, run: Run) -> Iterator[str]:
         known = self.tasks.get(task)
