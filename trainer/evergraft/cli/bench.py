@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,9 @@ def _results(parser: argparse.ArgumentParser) -> None:
 
 def run_data(args: argparse.Namespace) -> int:
     """Build the data."""
-    from evergraft_trainer.bench.catalog import order_of
-    from evergraft_trainer.bench.datasets import prepare
+    with _packages():
+        from evergraft_trainer.bench.catalog import order_of
+        from evergraft_trainer.bench.datasets import prepare
 
     found = prepare(order_of("a", quick=args.quick), tell=_tell, any_data=args.any_data)
     rows = [
@@ -83,10 +85,12 @@ def run_data(args: argparse.Namespace) -> int:
 def run_stream(args: argparse.Namespace) -> int:
     """Run what is not recorded yet."""
     from evergraft.cli.progress import reporter
-    from evergraft_trainer.bench.catalog import order_of
-    from evergraft_trainer.bench.datasets import prepare
-    from evergraft_trainer.bench.harness import Sitting, runs
-    from evergraft_trainer.bench.methods import method_of
+
+    with _packages():
+        from evergraft_trainer.bench.catalog import order_of
+        from evergraft_trainer.bench.datasets import prepare
+        from evergraft_trainer.bench.harness import Sitting, runs
+        from evergraft_trainer.bench.methods import method_of
 
     for name in args.methods:
         method_of(name)
@@ -104,12 +108,16 @@ def run_stream(args: argparse.Namespace) -> int:
 
 def run_report(args: argparse.Namespace) -> int:
     """Sum up."""
-    from evergraft_trainer.bench.claims import figures
-    from evergraft_trainer.bench.harness import root_parameters
-    from evergraft_trainer.bench.picture import draw
-    from evergraft_trainer.bench.report import recorded, summarise
+    with _packages():
+        from evergraft_trainer.bench.claims import figures
+        from evergraft_trainer.bench.harness import root_parameters
+        from evergraft_trainer.bench.picture import draw
+        from evergraft_trainer.bench.report import recorded, summarise
 
     found = recorded(args.results, quick=args.quick)
+    if not found:
+        what = "the quick subset" if args.quick else "the whole stream"
+        raise UserError(f"--results {args.results}: holds no results of {what}; name their folder, or run some first")
     rows = summarise(found, root_parameters=root_parameters(args.root.resolve()))
     if args.picture is not None:
         draw(rows, found, args.picture)
@@ -121,6 +129,17 @@ def run_report(args: argparse.Namespace) -> int:
     else:
         print_table(COLUMNS, [_cells(row.to_json()) for row in rows])
     return 0
+
+
+@contextmanager
+def _packages() -> Iterator[None]:
+    """Say what to install where a package that the stream needs is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"bench stream: {error.name} is not installed: pip install 'evergraft[trainer,stream]'"
+        ) from None
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[object, ...]:
