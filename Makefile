@@ -90,6 +90,7 @@ QUICK  := --quick --results $(VENV)/.stream
 bench-stream: $(STAMP) ## Learn six tasks of the stream by three methods, then print the recorded full result (Debian, npm)
 	$(STREAM) data --quick
 	$(STREAM) run $(QUICK) --again --methods graft & graft=$$!; \
+	trap 'kill $$graft 2>/dev/null' EXIT; trap 'exit 130' INT TERM; \
 	$(STREAM) run $(QUICK) --again --methods lora finetune && wait $$graft
 	$(STREAM) report $(QUICK) --figures
 	@echo "The whole stream, as recorded in docs/data/stream:"
