@@ -13,7 +13,7 @@ from evergraft_trainer.testing.commands import Run
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--methods", "grafted"], "--methods grafted: unknown; there are linear, lora"),
+        (["--methods", "grafted"], "--methods grafted: unknown; there are\n  linear "),
         (["--seeds", "0", "-1"], "--seeds -1: expected numbers from 0 up"),
     ],
 )

@@ -96,3 +96,10 @@ def test_a_picture_of_no_known_kind_is_refused(tmp_path: Path) -> None:
     found = recorded(tmp_path, quick=True)
     with pytest.raises(UserError, match=r"stream\.xyz: expected a file that ends in \.png"):
         draw(summarise(found, root_parameters=ROOT), found, tmp_path / "stream.xyz")
+
+
+def test_results_of_another_version_are_left_out(tmp_path: Path) -> None:
+    put(tmp_path, "graft", [0.9] * 6)
+    assert recorded(tmp_path, quick=True, keys=lambda _run: {"other"}) == []
+    (found,) = recorded(tmp_path, quick=True, keys=lambda _run: {"k"})
+    assert len(found.steps) == 6

@@ -8,10 +8,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evergraft.cli.arguments import Subparsers, command, print_json, print_table
 from evergraft.errors import UserError
+
+if TYPE_CHECKING:
+    from evergraft_trainer.bench.records import Run
 
 RESULTS = Path("docs/data/stream")
 ROOT = Path("examples/demo/graph.yaml")
@@ -33,6 +36,7 @@ def add(commands: Subparsers) -> None:
     _add_run(actions)
     report = command(actions, "report", run_report, summary="sum up the recorded results")
     report.add_argument("--quick", action="store_true", help="those of the quick subset")
+    report.add_argument("--any-data", action="store_true", help="results of other data and versions too")
     report.add_argument("--figures", action="store_true", help="print one JSON line a figure, with its bar")
     report.add_argument("--picture", type=Path, metavar="FILE", help="draw errors against costs, and gains by place")
     _results(report)
@@ -109,16 +113,25 @@ def run_stream(args: argparse.Namespace) -> int:
 def run_report(args: argparse.Namespace) -> int:
     """Sum up."""
     with _packages():
+        from evergraft_trainer.bench import datasets
         from evergraft_trainer.bench.claims import figures
-        from evergraft_trainer.bench.harness import root_parameters
+        from evergraft_trainer.bench.harness import places_of, root_parameters
         from evergraft_trainer.bench.picture import draw
         from evergraft_trainer.bench.report import recorded, summarise
 
-    found = recorded(args.results, quick=args.quick)
+    root = args.root.resolve()
+
+    def keys(run: Run) -> set[str]:
+        return {place.key for place in places_of(run, datasets.recorded(), root=root)}
+
+    found = recorded(args.results, quick=args.quick, keys=None if args.any_data else keys)
     if not found:
         what = "the quick subset" if args.quick else "the whole stream"
-        raise UserError(f"--results {args.results}: holds no results of {what}; name their folder, or run some first")
-    rows = summarise(found, root_parameters=root_parameters(args.root.resolve()))
+        raise UserError(
+            f"--results {args.results}: holds no results of {what} as this version makes them; name their folder, or "
+            f"run some first (--any-data takes those of other data and versions too)"
+        )
+    rows = summarise(found, root_parameters=root_parameters(root))
     if args.picture is not None:
         draw(rows, found, args.picture)
     if args.figures:

@@ -70,7 +70,7 @@ class Sitting:
         profile.apply(threads=1)
         method = method_of(run.method)
         folder = self.results / run.place
-        places = tuple(places_of(run, data, root=self.root))
+        places = tuple(places_of(run, _digests(data), root=self.root))
         end_key = _end_key(places)
         if all(self._recorded(folder, place) for place in places) and records.read_end(folder, key=end_key):
             return
@@ -83,7 +83,7 @@ class Sitting:
 
     def forget(self, run: Run, data: Mapping[str, Built]) -> None:
         """Remove a run's results and its graph, so that it runs again from its beginning."""
-        places = tuple(places_of(run, data, root=self.root))
+        places = tuple(places_of(run, _digests(data), root=self.root))
         shutil.rmtree(_work_folder(run, _end_key(places)), ignore_errors=True)
         shutil.rmtree(self.results / run.place, ignore_errors=True)
 
@@ -123,8 +123,8 @@ class Sitting:
         return records.read_step(records.step_file(folder, place.position, place.task), key=place.key)
 
 
-def places_of(run: Run, data: Mapping[str, Built], *, root: Path) -> Iterator[Place]:
-    """Every task of a run at its place, with the key of its result.
+def places_of(run: Run, digests: Mapping[str, str], *, root: Path) -> Iterator[Place]:
+    """Every task of a run at its place, with the key of its result; `digests` are of each task's data.
 
     A chained method's result depends on the tasks before; another's on its own data alone.
     """
@@ -134,7 +134,7 @@ def places_of(run: Run, data: Mapping[str, Built], *, root: Path) -> Iterator[Pl
     known = root_facts(root)
     for turn in range(1, method.passes + 1):
         for number, task in enumerate(tasks):
-            before.append([task, data[task].digest])
+            before.append([task, digests[task]])
             facts = {
                 "method": method.to_json(),
                 "seed": run.seed,
@@ -143,6 +143,10 @@ def places_of(run: Run, data: Mapping[str, Built], *, root: Path) -> Iterator[Pl
                 "pass": turn,
             }
             yield Place((turn - 1) * len(tasks) + number, turn, task, records.step_key(facts))
+
+
+def _digests(data: Mapping[str, Built]) -> Mapping[str, str]:
+    return {task: built.digest for task, built in data.items()}
 
 
 def root_facts(root: Path) -> dict[str, Any]:

@@ -86,5 +86,6 @@ def method_of(name: str) -> Method:
         UserError: there is none; the message lists them.
     """
     if name not in METHODS:
-        raise UserError(f"--methods {name}: unknown; there are {', '.join(METHODS)}")
+        there = "\n".join(f"  {method.name:<12}{method.summary}" for method in METHODS.values())
+        raise UserError(f"--methods {name}: unknown; there are\n{there}")
     return METHODS[name]

@@ -7,7 +7,7 @@ means are over what it has. Called by ``evergraft bench stream report``, ``claim
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,17 +68,22 @@ class Recorded:
         return sum(map(cost, self.steps)) / max(1, len(self.learned))
 
 
-def recorded(results: Path, *, quick: bool) -> list[Recorded]:
+def recorded(results: Path, *, quick: bool, keys: Callable[[Run], Collection[str]] | None = None) -> list[Recorded]:
     """Every run in the results that has at least one step, of the quick subset or of the whole stream.
+
+    `keys` tells what a run's steps are keyed by now: steps of other keys, say of an older version, are left out.
 
     Raises:
         UserError: a file is damaged.
     """
     found = []
     for run in records.runs_in(results):
+        if run.quick != quick or run.method not in METHODS or run.order not in ORDERS:
+            continue
         folder = results / run.place
-        steps = records.steps_of(folder)
-        if steps and run.quick == quick and run.method in METHODS and run.order in ORDERS:
+        wanted = keys(run) if keys is not None else None
+        steps = tuple(step for step in records.steps_of(folder) if wanted is None or step.key in wanted)
+        if steps:
             # An end that was measured after other steps, say those of an older version, tells nothing of these.
             end = records.read_end(folder, key=records.end_key([step.key for step in steps]))
             found.append(Recorded(run, steps, end))

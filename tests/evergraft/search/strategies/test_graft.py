@@ -131,6 +131,13 @@ def test_much_data_seen_often_lets_the_root_try_too() -> None:
     assert finish.winner == SlotRef(1, 1)
 
 
+def test_the_root_does_not_try_where_its_quarter_would_be_too_small() -> None:
+    view = view_of([ROOT, FIRST], samples=256)
+    view = replace(view, facts=replace(view.facts, train_samples=10))
+    view = after(view, planned(view), 0.5, 0.5)
+    assert [(c.start, c.samples) for c in planned(view).candidates] == [(SlotRef(0, 0), 256)]
+
+
 def test_a_named_parent_is_meant() -> None:
     plan = planned(view_of([ROOT, FIRST, SECOND], parameters={"parent": "a/first"}))
     assert [candidate.start for candidate in plan.candidates] == [FIRST.id, ROOT.id]

@@ -154,12 +154,9 @@ def _train(view: View, parent: RouteView, why: str) -> Generation:
             return _children(view, [(view.root, root, told, 1.0)])
     shares = [(parent, chain, words, 1.0)]
     search = view.spec.search
-    if (
-        _guarded(view)
-        and root is not None
-        and view.root is not None
-        and search.samples > MANY_EPOCHS * view.facts.train_samples
-    ):
+    seen_often = search.samples > MANY_EPOCHS * view.facts.train_samples
+    enough = search.samples // 4 >= search.validations * search.batch_size
+    if seen_often and enough and _guarded(view) and root is not None and view.root is not None:
         shares = [(parent, chain, words, 0.75), (view.root, root, "from the root, so that a bad chain shows", 0.25)]
     return _children(view, shares)
 
