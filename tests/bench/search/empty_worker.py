@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from evergraft.search.claims import Crew
 from evergraft.search.engine import Answers, run_search
 from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed
-from evergraft.search.values import SlotRef, SlotResult, TaskFacts
+from evergraft.search.values import CandidatePlan, SlotRef, SlotResult, TaskFacts
 from evergraft.store import log
 from evergraft.store.open import open_store
 from evergraft.store.recording import RecordingStore
@@ -62,6 +62,9 @@ class EmptyTrainer:
         """Write the winner's weights: the head."""
         self.folder.put_object(ref, SAVED["object"], WEIGHTS)
         return Answers(labels=LABELS, golden={}, test=None)
+
+    def look(self, plan: CandidatePlan, pulse: Callable[[], None]) -> None:
+        """Nothing: there is no image to look at."""
 
     def _result(self, claimed: Claimed) -> SlotResult:
         assert claimed.duty is not None
