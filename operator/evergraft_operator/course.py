@@ -137,16 +137,18 @@ def _current_search(scene: Scene) -> Search | None:
     search = scene.search
     if search is None or search.outcome is not None:
         return search
-    if scene.suspended:
-        before = scene.previous.conditions.get("Stalled")
-        stale = before is not None and before.holds and before.reason in stalls.REPINNED
-        return replace(search, image=None) if stale else search
     started = [pod.started for pod in scene.pods if pod.ready and pod.started]
-    return replace(
+    search = replace(
         search,
         image=accounting.pinned(search.image, scene.pods),
         started=search.started or min(started, default=None),
     )
+    if not scene.suspended:
+        return search
+    before = scene.previous.conditions.get("Stalled")
+    # Where no worker was ever ready, nothing was made with the image, and it may be what is wrong.
+    stale = search.started is None or (before is not None and before.holds and before.reason in stalls.REPINNED)
+    return replace(search, image=None) if stale else search
 
 
 def _continue(scene: Scene, course: Course) -> Course:

@@ -281,13 +281,26 @@ def test_suspend_deletes_every_job_of_an_open_search() -> None:
         assert [item.name for item in plan.delete] == [JOB.name]
 
 
-def test_a_wrong_image_is_taken_anew_after_a_resume() -> None:
-    stall = {"type": "Stalled", "status": "True", "reason": "ImagePull", "lastTransitionTime": "2026-03-01T12:00:00Z"}
-    status = {**open_status(image="wrong:1"), "conditions": [stall]}
+STUCK = {"type": "Stalled", "status": "True", "reason": "ImagePull", "lastTransitionTime": "2026-03-01T12:00:00Z"}
+
+
+@pytest.mark.parametrize("told", [[STUCK], []])
+def test_a_wrong_image_is_taken_anew_after_a_resume(told: list[Fields]) -> None:
+    status = {**open_status(image="wrong:1"), "conditions": told}
     held = reconcile(seen(status, spec={"suspend": True}), at(0))
     spec = {"workers": {"image": "right:1"}}
     resumed = reconcile(seen(held.status, spec=spec, heads=heads(OPEN, attempt=1)), at(60))
     assert resumed.create[0]["spec"]["template"]["spec"]["containers"][0]["image"] == "right:1"
+
+
+def test_a_resumed_search_keeps_the_image_that_a_worker_was_ready_in() -> None:
+    ran = pod(ready=True, image_id="docker.io/evergraft/trainer@sha256:" + "b" * 64)
+    facts: dict[str, Any] = {"jobs": (JOB,), "pods": (ran,)}
+    held = reconcile(seen(open_status(image="evergraft/trainer:cpu"), spec={"suspend": True}, **facts), at(30))
+    spec = {"workers": {"image": "newer:2"}}
+    resumed = reconcile(seen(held.status, spec=spec, heads=heads(OPEN, attempt=1)), at(60))
+    image = resumed.create[0]["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert image == "evergraft/trainer@sha256:" + "b" * 64
 
 
 def test_an_open_search_keeps_its_image_and_a_new_run_takes_the_new_one() -> None:
