@@ -54,12 +54,14 @@ class Stop:
 def ends_at_once(report: Path | None) -> Iterator[None]:
     """Until something else handles them, SIGTERM and SIGINT end the process with 143, the report saying why.
 
-    As a container's first process it would not even notice a signal that it does not handle. Only the main thread may
-    enter this.
+    Where there is a report, the work is over, and the process ends as it says. As a container's first process it would
+    not even notice a signal that it does not handle. Only the main thread may enter this.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of handlers
-        if report is not None and not (report.exists() and report.stat().st_size):
+        if report is not None and report.exists() and report.stat().st_size:
+            os._exit(int(json.loads(report.read_bytes()).get("exitCode", StoppedError.exit_code)))
+        if report is not None:
             told = {"format": canonical.FORMAT, "outcome": "stopped", "reason": "asked to stop before it had begun"}
             report.write_text(json.dumps({**told, "exitCode": StoppedError.exit_code}))
         os._exit(StoppedError.exit_code)
