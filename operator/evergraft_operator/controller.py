@@ -122,6 +122,8 @@ class Controller:
         known = {(job.namespace, job.name) for job in observed.jobs}
         wanted = {(job["metadata"]["namespace"], job["metadata"]["name"]) for job in plan.create}
         await self.observer.look(TASK, observed.task, known | wanted)
+        if observed.task.deleting is not None:
+            await self.observer.look_for_graph(key)
         fresh = self.observer.task(key)
         if fresh is None or fresh.task.uid != observed.task.uid:
             return None, None

@@ -1,7 +1,7 @@
 """What happens to a Task that is being deleted: its Jobs go, and with deletionPolicy Delete its route too.
 
 A finalizer holds the Task back until a steward has taken the route out of service; it is given up after 10 minutes,
-or at once where the graph's namespace is itself being deleted. Called by ``reconcile``.
+or at once where no steward will come: its graph is gone or going, or its namespace is. Called by ``reconcile``.
 """
 
 from __future__ import annotations
@@ -71,6 +71,10 @@ def _outcome(observed: Observed, now: Moment) -> tuple[bool, str]:
         return True, ""
     if observed.graph_namespace_terminating:
         return False, "the namespace of its ModuleGraph is being deleted"
+    if observed.graph is None:
+        return False, "its ModuleGraph is gone"
+    if observed.graph.deleting is not None:
+        return False, "its ModuleGraph is being deleted"
     if seconds_between(observed.task.deleting, now) >= GIVEN_UP_AFTER_S:
         told = observed.removal.message if observed.removal is not None else ""
         return False, told or f"not done within {GIVEN_UP_AFTER_S // 60} minutes"

@@ -145,6 +145,17 @@ class Observer:
                 if known is not None:
                     self.vanished(known.uid)
 
+    async def look_for_graph(self, key: Key) -> None:
+        """Read a Task's graph live if the cache has none: who leaves a route in it must know that it is gone."""
+        entry = self.cache.named(TASK.name, key.namespace, key.name)
+        if entry is None or not isinstance(entry.facts, TaskFacts) or self._graph(entry.facts) is not None:
+            return
+        namespace, _, name = entry.facts.graph.partition("/")
+        try:
+            self.changed(GRAPH, await self.client.get(GRAPH, namespace, name))
+        except (MissingError, RefusedError):
+            return  # It is gone, or where no steward can be sent: its namespace is not watched.
+
     def _graph(self, facts: TaskFacts) -> Entry | None:
         namespace, _, name = facts.graph.partition("/")
         return self.cache.named(GRAPH.name, namespace, name)

@@ -16,7 +16,7 @@ from evergraft_operator import controller as controller_module
 from evergraft_operator import labels, reading
 from evergraft_operator.apply import Applier
 from evergraft_operator.cache import Cache
-from evergraft_operator.client import Client
+from evergraft_operator.client import Client, RefusedError
 from evergraft_operator.controller import Controller
 from evergraft_operator.kinds import ACCOUNT, EVENT, GRAPH, JOB, POD, TASK, Key, Kind
 from evergraft_operator.lease import NotLeadingError
@@ -505,6 +505,44 @@ def test_what_is_forged_in_a_namespace_reaches_no_graph_that_does_not_let_it_in(
         del api.objects[JOB.path("vision", "forged")]
         await desk.controller.attempt(KEY)
         assert list(desk.notes.asked_of("ml/default")) == []
+        assert api.objects[TASK_PATH]["metadata"]["finalizers"] == []
+
+    run(api, scenario)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_route_is_left_behind_only_once_the_api_server_says_that_its_graph_is_gone(api: Api, there: bool) -> None:
+    async def scenario(desk: Desk) -> None:
+        document = task_document(deletionPolicy="Delete")
+        now = reading.written(datetime.datetime.now(datetime.UTC))
+        document["metadata"] |= {"deletionTimestamp": now, "finalizers": [labels.FINALIZER]}
+        document["status"] = {"search": {"runKey": "i1-c1", "attempt": 1}}
+        desk.known(TASK, document)
+        if there:
+            desk.placed(GRAPH, graph_document())  # Its watch has not told of it yet.
+        await desk.controller.attempt(KEY)
+        assert api.objects[TASK_PATH]["metadata"]["finalizers"] == ([labels.FINALIZER] if there else [])
+        assert [ask.removal is not None for ask in desk.notes.asked_of("ml/default")] == [True] * there
+
+    run(api, scenario)
+
+
+def test_a_graph_in_a_namespace_that_may_not_be_read_holds_no_task_back(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        document = task_document(deletionPolicy="Delete")
+        now = reading.written(datetime.datetime.now(datetime.UTC))
+        document["metadata"] |= {"deletionTimestamp": now, "finalizers": [labels.FINALIZER]}
+        document["status"] = {"search": {"runKey": "i1-c1", "attempt": 1}}
+        desk.known(TASK, document)
+        get = desk.controller.observer.client.get
+
+        async def refusing(kind: Kind, namespace: str, name: str) -> Fields:
+            if kind == GRAPH:
+                raise RefusedError("modulegraphs is forbidden", status=403)
+            return await get(kind, namespace, name)
+
+        desk.controller.observer.client.get = refusing  # type: ignore[method-assign]
+        await desk.controller.attempt(KEY)
         assert api.objects[TASK_PATH]["metadata"]["finalizers"] == []
 
     run(api, scenario)

@@ -498,9 +498,13 @@ def test_deleting_a_task_with_its_route() -> None:
 
 
 SHUT = Thing.read(graph_document(allowedNamespaces={"from": "Same"}))
+GOING = replace(Thing.read(graph_document()), deleting=at(0))
 
 
-@pytest.mark.parametrize("change", [{"seconds": 600}, {"graph_namespace_terminating": True}, {"graph": SHUT}])
+@pytest.mark.parametrize(
+    "change",
+    [{"seconds": 600}, {"graph_namespace_terminating": True}, {"graph": SHUT}, {"graph": None}, {"graph": GOING}],
+)
 def test_a_route_that_cannot_be_removed_is_given_up(change: dict[str, Any]) -> None:
     plan = deleting("Delete", finalizers=[labels.FINALIZER], **change)
     assert (plan.finalizer, reasons(plan)) == ("remove", ["RouteNotRemoved"])
