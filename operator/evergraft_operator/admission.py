@@ -144,3 +144,8 @@ def raw_flag(spec: Mapping[str, Any], name: str) -> bool:
 def raw_iteration(spec: Mapping[str, Any]) -> int:
     """The iteration of a spec that may otherwise be unreadable."""
     return reading.whole(spec.get("iteration", 1), low=1, high=999_999_999) or 1
+
+
+def raw_accelerator(spec: Mapping[str, Any]) -> str:
+    """What the workers of a spec that may otherwise be unreadable compute on, as far as it says so itself."""
+    return reading.text(reading.mapping(spec, "workers", "accelerator").get("type"), 8) or "CPU"

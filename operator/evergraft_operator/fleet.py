@@ -52,7 +52,7 @@ def count(metrics: Metrics, thing: Thing, plan: Plan, now: Moment) -> None:
     spent = {"useful": after.useful_s - before.useful_s, "lost": after.lost_s - before.lost_s}
     for use, seconds in spent.items():
         if seconds > 0:
-            series = (thing.namespace, graph_of(thing), accelerator_of(thing), use)
+            series = (thing.namespace, graph_of(thing), plan.accelerator, use)
             metrics.accelerator_seconds.labels(*series).inc(seconds)
 
 
@@ -61,11 +61,6 @@ def graph_of(task: Thing) -> str:
     ref = reading.mapping(task.spec, "graphRef")
     namespace = reading.text(ref.get("namespace"), 63) or task.namespace
     return f"{namespace}/{reading.text(ref.get('name')) or 'default'}"
-
-
-def accelerator_of(task: Thing) -> str:
-    """CPU, GPU or TPU."""
-    return reading.text(reading.mapping(task.spec, "workers", "accelerator").get("type"), 8) or "CPU"
 
 
 def _is_first(job: Mapping[str, object]) -> bool:

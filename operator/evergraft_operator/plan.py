@@ -46,7 +46,7 @@ class Plan:
     `finalizer` says to add ours or to take it away, leaving everybody else's. `question` and `removal` are asked of
     the graph's stewards for as long as they stand in the plan. `requeue_s` is when to look again, None for when
     something changes. For measuring only: `ended` is the outcome of a run that was worked on and is now over,
-    `waited_s` how long a run's first ready worker took since its Job was made.
+    `waited_s` how long a run's first ready worker took since its Job was made, `accelerator` what workers compute on.
     """
 
     create: tuple[Fields, ...] = ()
@@ -60,6 +60,7 @@ class Plan:
     requeue_s: float | None = None
     ended: str | None = None
     waited_s: float | None = None
+    accelerator: str = "CPU"
 
     @property
     def writes(self) -> bool:

@@ -48,6 +48,7 @@ def reconcile(observed: Observed, now: Moment) -> Plan:
         requeue_s=_requeue(admitted, path),
         ended=path.ending.outcome if changed and path.ending is not None and not path.ending.already else None,
         waited_s=_waited_s(previous, path),
+        accelerator=_accelerator(observed, admitted),
     )
 
 
@@ -56,6 +57,13 @@ def task_id(observed: Observed, admitted: Admission) -> str:
     if admitted.wanted is not None:
         return admitted.wanted.task.id
     return deletion.raw_task_id(observed.task)
+
+
+def _accelerator(observed: Observed, admitted: Admission) -> str:
+    """CPU, GPU or TPU, whichever layer says so; of a Task that cannot be resolved, what it says itself."""
+    if admitted.wanted is not None:
+        return admitted.wanted.accelerator.type
+    return admission.raw_accelerator(observed.task.spec)
 
 
 def _create(observed: Observed, admitted: Admission, path: Course) -> tuple[Fields, ...]:

@@ -9,11 +9,13 @@ import pytest
 from prometheus_client import generate_latest
 
 from evergraft import metrics as table
+from evergraft.api.modulegraph import TaskDefaults
 from evergraft_operator import failures, fleet
 from evergraft_operator.metrics import Metrics
 from evergraft_operator.observed import Thing
 from evergraft_operator.plan import Plan
 from evergraft_operator.reconcile import reconcile
+from evergraft_operator.settings import Settings
 from evergraft_operator.testing.documents import at, graph_document, pod_document, report_message, task_document
 from evergraft_operator.testing.model import Cluster
 
@@ -140,6 +142,26 @@ def test_a_search_from_its_start_to_its_end_is_counted_once(metrics: Metrics) ->
     assert value(metrics, "evergraft_worker_failures_total", namespace="vision", reason="OutOfMemory") == 1
     assert value(metrics, "evergraft_accelerator_seconds_total", use="useful", **where) == 250
     assert value(metrics, "evergraft_accelerator_seconds_total", use="lost", **where) == 30
+
+
+@pytest.mark.parametrize("layer", ["task", "graph", "operator"])
+def test_accelerator_time_is_counted_by_what_any_layer_says(metrics: Metrics, layer: str) -> None:
+    workers: dict[str, Any] = {"workers": {"accelerator": {"type": "GPU"}}}
+    defaults: dict[str, Any] = {"taskDefaults": workers}
+    cluster = Cluster(
+        tasks={KEY: task_document(**(workers if layer == "task" else {}))},
+        graph=graph_document(**(defaults if layer == "graph" else {})),
+        settings=Settings(defaults=TaskDefaults.model_validate(workers if layer == "operator" else {})),
+    )
+    cluster.calm_until_running()
+    job = next(job for job in cluster.jobs.values() if job["metadata"]["namespace"] == "vision")
+    job["status"] |= {"failed": 1}
+    uid = job["metadata"]["uid"]
+    cluster.pods["x"] = pod_document("x", job=uid, phase="Failed", exit_code=66, started=90, ended=100)
+    reconciled(cluster, metrics)
+    where = {"namespace": "vision", "graph": GRAPH, "use": "lost"}
+    assert value(metrics, "evergraft_accelerator_seconds_total", resource="GPU", **where) == 10
+    assert not value(metrics, "evergraft_accelerator_seconds_total", resource="CPU", **where)
 
 
 def test_every_metric_of_the_operator_is_an_attribute(metrics: Metrics) -> None:
