@@ -1,6 +1,6 @@
 """The stream in a picture: error against operations and against parameters, and what a task gains by its place.
 
-One point a method and order, lower left is better; form after the Nevis'22 stream (Bornschein et al., arXiv
+One point a method and order, hollow where the run is not whole, lower left is better; form after the Nevis'22 stream (Bornschein et al., arXiv
 2211.11747, figure 2). The third panel is each method's test accuracy over LoRA's on the same tasks, as a running mean
 along the order: how transfer grows. Called by ``evergraft bench stream report --picture``.
 """
@@ -45,6 +45,7 @@ def draw(rows: Sequence[Row], runs: Sequence[Recorded], path: Path) -> None:
     colours = _colours()
     for row in rows:
         style = {"color": colours[row.method], "marker": MARKS.get(row.order, "d"), "linestyle": ""}
+        style |= {} if row.steps == row.of else {"fillstyle": "none"}
         error = 100 * (1 - (row.learned if row.end is None else row.end))
         for axes, x in ((operations, row.gflops / 1e3), (parameters, row.parameters_added / 1e3)):
             axes.plot([x], [error], **style)
@@ -81,7 +82,7 @@ def _draw_gains(axes: Any, runs: Sequence[Recorded], colours: Mapping[str, Any])
             axes.annotate(f"{method} ({order})", (len(means), means[-1]), fontsize=8)
     axes.set(xlabel="tasks learned", ylabel=f"points over {BESIDE}, mean of {WINDOW} tasks")
     axes.grid(visible=True, alpha=0.3)
-    axes.margins(x=0.15)
+    axes.margins(x=0.25)
 
 
 def _finish(axes: Any, x: str, y: str) -> None:
@@ -92,7 +93,7 @@ def _finish(axes: Any, x: str, y: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda _value, _: ""))
     axes.grid(visible=True, which="major", alpha=0.3)
-    axes.margins(x=0.2, y=0.1)
+    axes.margins(x=0.35, y=0.1)
 
 
 def _colours() -> Mapping[str, Any]:
