@@ -1,8 +1,8 @@
 """The stream in a picture: error against operations and against parameters, and what a task gains by its place.
 
-One point a method and order, hollow where the run is not whole, lower left is better; form after the Nevis'22 stream (Bornschein et al., arXiv
-2211.11747, figure 2). The third panel is each method's test accuracy over LoRA's on the same tasks, as a running mean
-along the order: how transfer grows. Called by ``evergraft bench stream report --picture``.
+One point a method and order, hollow where the run is not whole; lower left is better. Form after the Nevis'22 stream
+(Bornschein et al., arXiv 2211.11747, figure 2). The third panel is each method's test accuracy over LoRA's on the same
+tasks, as a running mean along the order: how transfer grows. Called by ``evergraft bench stream report --picture``.
 """
 
 from __future__ import annotations
