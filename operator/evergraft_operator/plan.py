@@ -60,7 +60,7 @@ class Plan:
     requeue_s: float | None = None
     ended: str | None = None
     waited_s: float | None = None
-    accelerator: str = "CPU"
+    accelerator: str = ""
 
     @property
     def writes(self) -> bool:

@@ -40,7 +40,7 @@ NO_REASONS = {
     *("RunContainerError", "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"),
     *("ImageInspectError", "RegistryUnavailable", "FailedCreate", "DeletionByPodGC", "DeletionByTaintManager"),
     # Kinds, values of specs, condition types.
-    *("Task", "ModuleGraph", "Delete", "Retain", "Daily", "Weekly", "Monthly", "Never"),
+    *("Task", "ModuleGraph", "Delete", "Retain", "Daily", "Weekly", "Monthly", "Never", "CPU"),
     *(*TASK_TYPES, *GRAPH_TYPES),
     # What is waited for between Jobs, told by the sentence alone.
     *("After", "BackOff", "ContainerConfig", "ReadingHead", "Reporting", "Stopping"),
