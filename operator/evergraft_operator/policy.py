@@ -19,6 +19,8 @@ from evergraft_operator.settings import Policy
 OWN_VOLUMES = "evergraft-"
 OWN_ENVIRONMENT = "EVERGRAFT_"
 OWN_PATHS = ("/var/run/evergraft", "/mnt/evergraft", "/tmp", "/dev")  # noqa: S108 - a place in a pod
+API_SERVER = "kubernetes.default"
+"""How the API server is called in the audiences that it takes by default."""
 _SPEC = "spec.workers"
 
 
@@ -77,6 +79,22 @@ def _volumes(volumes: tuple[Mapping[str, Any], ...], policy: Policy) -> Iterator
             yield f"{at}.name: names beginning with {OWN_VOLUMES} are the operator's own"
         for kind in sorted(set(volume) - {"name", *policy.volume_kinds}):
             yield f"{at}: {shown(kind)} volumes are not allowed here; allowed: {', '.join(policy.volume_kinds)}"
+        yield from _tokens(at, volume)
+
+
+def _tokens(at: str, volume: Mapping[str, Any]) -> Iterator[str]:
+    """Tokens that the API server takes; one with another audience is how clouds know a workload."""
+    sources = reading.items(volume, "projected", "sources", at_most=reading.MAX_WHOLE)
+    for index, source in enumerate(sources):
+        token = source.get("serviceAccountToken") if isinstance(source, dict) else None
+        if token is None:
+            continue
+        audience = reading.text(reading.mapping(token).get("audience"))
+        field = f"{at}.projected.sources[{index}].serviceAccountToken.audience"
+        if not audience:
+            yield f"{field}: missing, which makes a token for the API server; workers hold none, so name another"
+        elif audience.removeprefix("https://").startswith(API_SERVER):
+            yield f"{field}: {shown(audience)} is the API server; workers hold no token for it, so name another"
 
 
 def _mounts(mounts: tuple[Mapping[str, Any], ...]) -> Iterator[str]:

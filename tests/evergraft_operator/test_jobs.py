@@ -235,6 +235,33 @@ def test_what_a_platform_forbids(rules: Policy, spec: Fields, told: str) -> None
     assert told in found[0]
 
 
+def projecting(*sources: Fields) -> Fields:
+    """Workers with a projected volume."""
+    return {"podTemplate": {"volumes": [{"name": "t", "projected": {"sources": list(sources)}}]}}
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        {"path": "token"},
+        {"path": "token", "audience": ""},
+        {"path": "token", "audience": "https://kubernetes.default.svc.cluster.local"},
+        {"path": "token", "audience": "kubernetes.default.svc"},
+    ],
+)
+def test_workers_project_no_token_for_the_api_server(token: Fields) -> None:
+    harmless = [{"configMap": {"name": "c"}}] * 1200
+    workers = projecting(*harmless, {"serviceAccountToken": token})
+    (found,) = policy.violations(wanted(workers=workers), Policy())
+    assert "volumes[0].projected.sources[1200].serviceAccountToken.audience" in found
+
+
+def test_workers_may_project_a_token_by_which_a_cloud_knows_them() -> None:
+    token = {"path": "token", "audience": "sts.amazonaws.com", "expirationSeconds": 3600}
+    workers = projecting({"serviceAccountToken": token}, {"downwardAPI": {"items": []}})
+    assert policy.violations(wanted(workers=workers), Policy()) == ()
+
+
 def test_what_a_platform_allows() -> None:
     rules = Policy(("ours/",), ("t",), ("emptyDir",), 8, ("gs://acme-",))
     template = {"volumes": [{"name": "v", "emptyDir": {}}], "volumeMounts": [{"name": "v", "mountPath": "/tmpx"}]}
