@@ -204,9 +204,8 @@ def _after_sentence(missing: list[str], after: Mapping[str, bool | None]) -> str
 
 def _stopping(scene: Scene) -> float | None:
     """Seconds to wait for Jobs that are on their way out, None if none is or it takes too long: a node may be dead."""
-    limit = STOPPING_S + GRACE_S
-    if scene.wanted is not None:
-        limit = STOPPING_S + (scene.wanted.workers.termination_grace_period_seconds or GRACE_S)
+    grace = scene.wanted.workers.termination_grace_period_seconds if scene.wanted is not None else None
+    limit = STOPPING_S + (GRACE_S if grace is None else grace)
     left = [limit - seconds_between(job.deleting, scene.now) for job in scene.observed.jobs if job.deleting]
     if any(job.live for job in scene.observed.jobs):
         return float(limit)

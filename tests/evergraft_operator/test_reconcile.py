@@ -319,6 +319,15 @@ def test_the_image_is_pinned_to_what_the_first_worker_ran() -> None:
     assert plan.status["search"]["image"] == "reg:5000/evergraft/trainer@sha256:" + "b" * 64
 
 
+@pytest.mark.parametrize(("grace", "limit"), [(None, 120), (0, 60), (30, 90)])
+def test_the_job_before_is_waited_for_as_long_as_its_grace_lets_it(grace: int | None, limit: int) -> None:
+    spec = {"workers": {"terminationGracePeriodSeconds": grace}} if grace is not None else {}
+    facts: dict[str, Any] = {"jobs": (replace(JOB, deleting=at(0)),), "heads": heads(OPEN, attempt=1), "spec": spec}
+    early = reconcile(seen(open_status(), **facts), at(limit - 1))
+    assert (early.create, early.requeue_s) == ((), 1)
+    assert len(reconcile(seen(open_status(), **facts), at(limit)).create) == 1
+
+
 def test_a_higher_iteration_ends_the_search_before() -> None:
     spec = {"iteration": 2}
     plan = reconcile(seen(open_status(), jobs=(JOB,), spec=spec), at(0))
