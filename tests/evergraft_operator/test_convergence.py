@@ -12,12 +12,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evergraft.api.status import ModuleGraphStatus, TaskStatus, to_json
 from evergraft.names import RunKey
-from evergraft_operator import failures, labels
+from evergraft_operator import failures, labels, reading
 from evergraft_operator.conditions import TASK_TYPES
 from evergraft_operator.graphs import reconcile_graph
 from evergraft_operator.observed import Job
@@ -140,6 +141,73 @@ def second_leader(cluster: Cluster, key: tuple[str, str], number: int) -> None:
     cluster.jobs["vision", meta["name"]] = {**job, "status": {}}
 
 
+WAITING = (
+    *("ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError", "ContainerCreating", "CrashLoopBackOff"),
+    *("ErrImagePull", "RunContainerError", "PodInitializing"),
+)
+FAILED_CREATE = (
+    'pods "x" is forbidden: exceeded quota: q, requested: cpu=4',
+    'pods "x" is forbidden: violates PodSecurity "restricted:latest"',
+    "error looking up service account vision/x: serviceaccount not found",
+    "Internal error occurred: the server is busy",
+)
+REFUSED = (
+    ("", False),
+    ('jobs "x" is forbidden: exceeded quota: q, requested: count/jobs.batch=1', False),
+    ('admission webhook "w" denied the request', False),
+    ("Job.batch is invalid: spec.template.spec.volumes[3]: Required value", True),
+)
+
+
+def hold(cluster: Cluster, key: tuple[str, str], number: int) -> None:
+    """Pods are made, and their containers or their nodes wait."""
+    cluster.make_pods(key)
+    for pod in cluster.active(cluster.jobs[key]):
+        cluster.hold_pod(pod, WAITING[number % len(WAITING)])
+
+
+def fail_creation(cluster: Cluster, key: tuple[str, str], number: int) -> None:
+    about = {"uid": cluster.jobs[key]["metadata"]["uid"]}
+    message = FAILED_CREATE[number % len(FAILED_CREATE)]
+    time = {"firstTimestamp": reading.written(cluster.now), "lastTimestamp": reading.written(cluster.now)}
+    cluster.events.append({"involvedObject": about, "reason": "FailedCreate", "message": message, **time})
+
+
+def refuse(cluster: Cluster, number: int) -> None:
+    cluster.refuse, cluster.invalid = REFUSED[number % len(REFUSED)]
+
+
+def lose_graph(cluster: Cluster, number: int) -> None:
+    """The graph goes, is going, is not valid, shuts Tasks out or is to be adopted anew; or it is back."""
+    graph = cluster.graph
+    if graph is None or number % 6 == 5:
+        return restore_graph(cluster)
+    if number % 6 == 0:
+        cluster.delete_graph()
+    elif number % 6 == 1:
+        graph["metadata"]["deletionTimestamp"] = reading.written(cluster.now)
+    elif number % 6 == 2:
+        graph["spec"]["root"] = {"backbone": "no such"}
+    elif number % 6 == 3:
+        graph["spec"]["allowedNamespaces"] = {"from": "Same"}
+    else:
+        graph.pop("status", None)
+    return None
+
+
+def restore_graph(cluster: Cluster) -> None:
+    """Its owner applies it again; one that was deleted is another object."""
+    known = cluster.graph
+    if known is None or "deletionTimestamp" in known["metadata"]:
+        cluster.delete_graph()
+        cluster.graph = graph_document(ready=False, uid=f"graph-{cluster.step}")
+        return
+    right = graph_document()["spec"]
+    if known["spec"] != right:
+        known["spec"] = right
+        known["metadata"]["generation"] += 1
+
+
 STEPS: dict[str, Step] = {
     "reconcile": lambda cluster, number: cluster.reconcile(),
     "time": lambda cluster, number: setattr(cluster, "clock", cluster.clock + (1, 20, 70, 400, 100_000)[number % 5]),
@@ -165,6 +233,10 @@ STEPS: dict[str, Step] = {
     "progress": tell,
     "lost status": lambda cluster, number: cluster.tasks.get(KEY, {}).pop("status", None),
     "delete": maybe_delete,
+    "hold": with_job(hold),
+    "failed create": with_job(fail_creation),
+    "refuse": refuse,
+    "graph": lose_graph,
 }
 
 scripts = st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 1000)), max_size=60)
@@ -182,7 +254,10 @@ def play(cluster: Cluster, script: list[tuple[str, int]]) -> None:
 
 
 def healthy(cluster: Cluster) -> None:
-    """What a person finally has in hand: a valid spec, workers, no suspension."""
+    """What people finally have in hand: a valid spec, workers, no suspension, room for Jobs, a graph."""
+    refuse(cluster, 0)
+    cluster.events.clear()
+    restore_graph(cluster)
     if KEY in cluster.tasks:
         change_spec(cluster, metric="Accuracy", suspend=False, workers={"replicas": 2})
 
@@ -220,6 +295,61 @@ def test_everything_settles(script: list[tuple[str, int]], cycles: int, ready: b
             assert closed is not None
             assert status["search"]["runKey"] == str(closed.run)
             assert closed.outcome in ("committed", "kept")
+
+
+HINDRANCES = (
+    "failed create",
+    "graph",
+    "hold",
+    "iteration",
+    "pods",
+    "reconcile",
+    "refuse",
+    "steward",
+    "suspend",
+    "time",
+)
+
+
+@QUICK
+@given(st.lists(st.tuples(st.sampled_from(HINDRANCES), st.integers(0, 1000)), max_size=30))
+def test_what_keeps_workers_from_starting_costs_no_more_than_a_suspend_and_a_resume(
+    script: list[tuple[str, int]],
+) -> None:
+    cluster = Cluster(tasks={KEY: task_document(search={"cycles": 2})})
+    cluster.reconcile()
+    for key in stewards_of(cluster):
+        cluster.finish_steward(key)
+    cluster.reconcile()
+    assert len(workers(cluster)) == 1
+    play(cluster, script)
+    for suspend in (True, False):
+        healthy(cluster)
+        change_spec(cluster, suspend=suspend)
+        cluster.calm(rounds=120)
+        check_settled(cluster)
+    assert cluster.tasks[KEY]["status"]["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        ([("hold", 0), ("time", 4)], "ImagePull"),
+        ([("hold", 1)], "ImagePull"),
+        ([("failed create", 1)], "PodRejected"),
+        ([("refuse", 3), ("iteration", 1), ("vanish", 2)], "PodRejected"),
+        ([("graph", 3)], "GraphAccessDenied"),
+    ],
+)
+def test_the_steps_do_hinder(steps: list[tuple[str, int]], reason: str) -> None:
+    """Else what settles above would have had nothing in its way."""
+    cluster = Cluster(tasks={KEY: task_document()})
+    cluster.reconcile()
+    for key in stewards_of(cluster):
+        cluster.finish_steward(key)
+    play(cluster, [("reconcile", 1), *steps, ("reconcile", 1)])
+    told = {item["type"]: item for item in cluster.tasks[KEY]["status"]["conditions"]}
+    assert (told["Stalled"]["status"], told["Stalled"]["reason"]) == ("True", reason)
 
 
 texts = st.text(max_size=80) | st.sampled_from(

@@ -10,13 +10,15 @@ import copy
 import datetime
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evergraft.names import RunKey
 from evergraft_operator import labels, reading, report, stewards
+from evergraft_operator.course import REFUSED_RETRY_S
 from evergraft_operator.deletion import raw_task_id
 from evergraft_operator.graphs import GraphObserved, reconcile_graph
+from evergraft_operator.notes import Refused
 from evergraft_operator.observed import Job, KubeEvent, Observed, Pod, Thing
 from evergraft_operator.plan import Plan
 from evergraft_operator.reconcile import reconcile
@@ -38,7 +40,10 @@ class Closed:
 
 @dataclass
 class Cluster:
-    """The state of everything. `clock` counts seconds after START, `step` everything that happens."""
+    """The state of everything. `clock` counts seconds after START, `step` everything that happens.
+
+    `refuse` is why the API server will not have a worker Job, empty if it will; `invalid`: nor ever this one.
+    """
 
     settings: Settings = field(default_factory=Settings)
     tasks: dict[Key, Fields] = field(default_factory=dict)
@@ -54,6 +59,9 @@ class Cluster:
     ended: dict[str, int] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     heard: Heard | None = None
+    refuse: str = ""
+    invalid: bool = False
+    refused: dict[str, Refused] = field(default_factory=dict)
     _names: int = 0
 
     @property
@@ -83,6 +91,7 @@ class Cluster:
             heard=self.heard,
             heads=tuple(fact for fact in facts if fact.uid == task.uid),
             removal=next((fact for fact in removals if fact.uid == task.uid), None),
+            **self._refusal(task),
         )
 
     def observe_graph(self) -> GraphObserved:
@@ -104,6 +113,8 @@ class Cluster:
         wrote = False
         for key in sorted(self.tasks):
             plan = reconcile(self.observe(key), self.now)
+            if self.refuse and plan.create:
+                plan = self._refused(key)
             self.plans[Thing.read(self.tasks[key]).uid] = plan
             wrote |= self.apply(plan, key)
         if self.graph is not None:
@@ -136,6 +147,18 @@ class Cluster:
             self._finalize(key, plan.finalizer)
         self.log += [f"{self.step} {event.reason}: {event.message}" for event in plan.events]
         return plan.writes
+
+    def _refused(self, key: Key) -> Plan:
+        """The plan for a Task whose Job was not to be had, as the controller makes it."""
+        task = Thing.read(self.tasks[key])
+        self.refused[task.uid] = Refused(self.refuse, self.clock, task.generation, self.invalid)
+        return replace(reconcile(self.observe(key), self.now), create=(), delete=())
+
+    def _refusal(self, task: Thing) -> dict[str, Any]:
+        known = self.refused.get(task.uid)
+        if known is None or known.generation != task.generation or self.clock - known.at >= REFUSED_RETRY_S:
+            return {}
+        return {"refused": known.message, "invalid": known.invalid}
 
     def _create(self, job: Fields) -> None:
         meta = job["metadata"]
@@ -225,6 +248,12 @@ class Cluster:
         ]:
             self.collect_job(job_key)
 
+    def delete_graph(self) -> None:
+        """The graph is gone, and its stewards with it; the store is not."""
+        self.graph = None
+        for key in [k for k, job in self.jobs.items() if job["metadata"]["labels"].get(labels.GRAPH_UID)]:
+            self.collect_job(key)
+
     def make_pods(self, key: Key) -> None:
         """The job controller makes what is missing; after a node's death nothing is, until its pod is gone."""
         job = self.jobs[key]
@@ -264,6 +293,13 @@ class Cluster:
                 }
             ],
         }
+
+    def hold_pod(self, pod: Fields, reason: str) -> None:
+        """A pod has a node, and its container waits."""
+        if pod["status"]["phase"] == "Pending":
+            placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": reading.written(self.now)}
+            box = {"imageID": "", "state": {"waiting": {"reason": reason, "message": "no luck"}}}
+            pod["status"] |= {"conditions": [placed], "containerStatuses": [box]}
 
     def end_pod(self, pod: Fields, code: int, *, message: str = "", reason: str = "", keep: bool = True) -> None:
         """A pod's container ends; the job controller takes note. Without `keep` the pod is deleted with it."""
