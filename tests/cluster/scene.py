@@ -35,6 +35,7 @@ QUICK = {"strategy": "finetune", "samples": 512, "batchSize": 32, "validations":
 """A search that is over soon after its worker is up."""
 LONG = {"strategy": "finetune", "samples": 2_000_000, "batchSize": 32, "validations": 1000}
 """A search that goes on until it is told to stop, and saves its state several times a minute."""
+COMPONENTS = ("worker", "steward")
 SMALL = {"requests": {"cpu": "100m", "memory": "400Mi"}}
 
 Object = dict[str, Any]
@@ -219,6 +220,11 @@ class Space:
         found: Object = json.loads(body)
         return found
 
+    def manifest(self, name: str, kind: str = "tasks") -> Object:
+        """What to apply for another of the same name and spec, as Git has it."""
+        found = self.read(name, kind)
+        return {**self._head(found["kind"], name), "spec": found["spec"]}
+
     def status(self, name: str, kind: str = "tasks") -> Object:
         """Its status, empty before the first."""
         found: Object = self.read(name, kind).get("status", {})
@@ -303,13 +309,12 @@ class Space:
         return [job for job in self.jobs(component) if not _finished(job)]
 
     def assert_nothing_runs(self) -> None:
-        """No Job at work, no pod running, no finalizer left, no claim on a search that is closed."""
+        """Within a minute no Job of a worker or steward at work and no pod of theirs running; no finalizer left."""
         deadline = time.monotonic() + 60
         while True:
-            live = [job["metadata"]["name"] for job in self.live_jobs()]
-            running = [
-                pod["metadata"]["name"] for pod in self.pods() if pod["status"].get("phase") in ("Pending", "Running")
-            ]
+            live = [job["metadata"]["name"] for kind in COMPONENTS for job in self.live_jobs(kind)]
+            pods = [pod for kind in COMPONENTS for pod in self.pods(kind)]
+            running = [pod["metadata"]["name"] for pod in pods if pod["status"].get("phase") in ("Pending", "Running")]
             if not live and not running:
                 break
             if time.monotonic() > deadline:
@@ -356,7 +361,7 @@ class Space:
     def account(self, name: str, kind: str = "tasks") -> str:
         """What there is to know when something did not happen: status, pods, their logs, Events, the operator's log."""
         parts = [json.dumps(self.status(name, kind), indent=1)]
-        parts += [self._pod_account(pod) for component in ("worker", "steward") for pod in self.pods(component)]
+        parts += [self._pod_account(pod) for kind in COMPONENTS for pod in self.pods(kind)]
         for item in self.scene.items(f"/api/v1/namespaces/{self.name}/events"):
             parts.append(f"{item['involvedObject']['name']}: {item['reason']}: {item.get('message', '')[:200]}")
         return "\n".join([*parts, "operator:", self.scene.operator_log()[-4000:]])

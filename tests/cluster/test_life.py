@@ -57,16 +57,21 @@ def test_the_status_says_what_was_added_and_stays_small(space: Space) -> None:
 
 
 def test_applied_again_where_the_store_has_it_nothing_trains(space: Space) -> None:
-    """What a cluster rebuilt from Git does: the Task is new, its status empty, the route at HEAD."""
-    before = space.wait_phase("digits", "Succeeded", 180)
-    document = space.document("digits")
-    space.kubectl("delete", "tasks.evergraft.dev/digits", "--wait=true")
-    space.cluster.wait("its Jobs to go", lambda: not [j for j in space.jobs() if "digits" in j["metadata"]["name"]], 60)
-    space.cluster.apply(document)
-    after = space.wait_phase("digits", "Succeeded", 180)
-    assert not [job for job in space.jobs() if job["metadata"]["name"].startswith("digits-")]
-    assert after["route"]["id"] == before["route"]["id"]
-    assert "AlreadyCommitted" in space.events("digits")
+    """What a cluster rebuilt from Git does: graph and Tasks are new, their status empty, the routes at HEAD."""
+    before = {name: space.wait_phase(name, "Succeeded", 180) for name in ("digits", "more")}
+    graph = space.wait_graph()
+    documents = [space.manifest("default", "modulegraphs"), *(space.manifest(name) for name in before)]
+    space.kubectl("delete", "tasks.evergraft.dev", *before, "--wait=true")
+    space.kubectl("delete", "modulegraphs.evergraft.dev/default", "--wait=true")
+    space.cluster.wait("their Jobs to go", lambda: not space.jobs() and not space.jobs("steward"), 60)
+    space.cluster.apply(*documents)
+    after = {name: space.wait_phase(name, "Succeeded", 180) for name in before}
+    assert space.wait_graph()["graphID"] == graph["graphID"]
+    assert {name: status["route"]["id"] for name, status in after.items()} == {
+        name: status["route"]["id"] for name, status in before.items()
+    }
+    assert not space.jobs()
+    assert all("AlreadyCommitted" in space.events(name) for name in before)
 
 
 def test_a_changed_spec_of_a_committed_run_is_a_stall_that_says_so(space: Space) -> None:
