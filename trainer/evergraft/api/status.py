@@ -75,7 +75,7 @@ class SearchStatus(Observed):
     job_name: Annotated[str, Field(max_length=63)] | None = None
     """The Job of the current attempt."""
     start_time: Time | None = None
-    """When its first Job was made."""
+    """When its first ready worker started."""
     generation: Count | None = None
     """The generation of candidates under way, from 1."""
     generations: Count | None = None
