@@ -184,7 +184,15 @@ def _watching() -> dict[str, Schema]:
             "What is scraped, shown and told.",
             serviceMonitor=of("Of the operator, by the Prometheus Operator.", **monitor),
             podMonitor=of("Of the workers, by the Prometheus Operator.", **monitor),
-            rules=of("Alerts, as a PrometheusRule.", enabled=enabled, labels=labels),
+            rules=of(
+                "Alerts, as a PrometheusRule.",
+                enabled=enabled,
+                labels=labels,
+                runbookBase=text(
+                    "Where docs/runbooks.md can be read, for alerts' runbook_url; empty: they name the file.",
+                    "^(https?://[^\\s#'\"]+)?$",
+                ),
+            ),
             dashboards=dashboards,
         )
     }

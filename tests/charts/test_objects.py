@@ -210,3 +210,16 @@ def test_dashboards_and_rules_are_what_the_files_hold(render: Render) -> None:
     assert {name: text.strip() for name, text in shown.items()} == {name: text.strip() for name, text in boards.items()}
     rules = [yaml.safe_load(path.read_text()) for path in sorted((CHART / "files" / "rules").glob("*.yaml"))]
     assert [value["spec"] for value in objects if value["kind"] == "PrometheusRule"] == rules
+
+
+def test_alerts_link_to_runbooks_wherever_those_are_served(render: Render) -> None:
+    base = "https://wiki.acme/evergraft/runbooks.html"
+    (value,) = (
+        value
+        for value in render({"metrics": {"rules": {"enabled": True, "runbookBase": base}}})
+        if value["kind"] == "PrometheusRule"
+    )
+    alerts = [rule for group in value["spec"]["groups"] for rule in group["rules"]]
+    links = {rule["alert"]: rule["annotations"].get("runbook_url") for rule in alerts}
+    assert links == {name: f"{base}#{name.lower()}" for name in links}
+    assert not [rule for rule in alerts if "runbook" in rule["annotations"]]
