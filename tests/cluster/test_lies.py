@@ -11,10 +11,10 @@ from tests.cluster.scene import SECRET, Object, Scene, Space
 pytestmark = pytest.mark.timeout(300)
 
 LIE = """
-import http.server, os, sys, threading
+import http.server, os, threading
 
 body, message, code = os.environ["LIE_BODY"], os.environ["LIE_MESSAGE"], int(os.environ["LIE_CODE"])
-body = (body * (10_000_000 // len(body))) if os.environ.get("LIE_HUGE") else body
+body = body[:-1] + ',"pad":"' + "x" * 10_000_000 + '"}' if os.environ.get("LIE_HUGE") else body
 
 
 class Liar(http.server.BaseHTTPRequestHandler):
@@ -27,14 +27,13 @@ class Liar(http.server.BaseHTTPRequestHandler):
             pass
 
 
-if len(sys.argv) > 1 or True:
-    host, port = os.environ["EVERGRAFT_STATUS"].rsplit(":", 1)
-    server = http.server.ThreadingHTTPServer((host, int(port)), Liar)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    threading.Event().wait(float(os.environ["LIE_SECONDS"]))
-    with open("/dev/termination-log", "w") as log:
-        log.write(message)
-    os._exit(code)
+host, port = os.environ["EVERGRAFT_STATUS"].rsplit(":", 1)
+server = http.server.ThreadingHTTPServer((host, int(port)), Liar)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+threading.Event().wait(float(os.environ["LIE_SECONDS"]))
+with open("/dev/termination-log", "w") as log:
+    log.write(message)
+os._exit(code)
 """
 """Runs before anything else of Python in the pod, as what a worker's image may hold instead of ours."""
 
@@ -55,7 +54,7 @@ def space(scene: Scene) -> Iterator[Space]:
 
 
 def lying(*, body: str = "{}", message: str = "", code: int = 0, seconds: int = 25, huge: bool = False) -> Object:
-    """Workers that lie: `body` on /progress, `message` at the end, exit `code` after `seconds`."""
+    """Workers that lie: `body` on /progress, 10 MB longer if `huge`; after `seconds`, `message` and exit `code`."""
     environment = {
         "PYTHONPATH": "/lie",
         "LIE_BODY": body,
@@ -80,12 +79,16 @@ def is_alive(scene: Scene) -> None:
 
 
 def test_ten_megabytes_on_progress_are_not_read(scene: Scene, space: Space) -> None:
-    space.task("huge", workers=lying(body='{"run":"i1-c1","generation":1} ', huge=True, seconds=40))
+    """The same words without the padding are read, so it is the size that keeps these out of the status."""
+    words = '{"run":"i1-c1","generation":1}'
+    space.task("huge", workers=lying(body=words, huge=True, seconds=60))
+    space.task("brief", workers=lying(body=words, seconds=60))
     space.wait_phase("huge", "Training")
+    space.wait_for("brief", lambda found: found.get("search", {}).get("generation") == 2, what="told how it gets on")
     status = space.wait_for("huge", lambda found: found["phase"] != "Training", what="the lie ended", timeout_s=120)
     assert "generation" not in status["search"]
     is_alive(scene)
-    space.kubectl("delete", "tasks.evergraft.dev/huge")
+    space.kubectl("delete", "tasks.evergraft.dev/huge", "tasks.evergraft.dev/brief")
 
 
 def test_progress_that_makes_no_sense_is_left_out(scene: Scene, space: Space) -> None:
@@ -100,8 +103,8 @@ def test_progress_that_makes_no_sense_is_left_out(scene: Scene, space: Space) ->
     space.kubectl("delete", "tasks.evergraft.dev/odd")
 
 
-def test_an_end_that_claims_a_route_is_looked_up_in_the_store(scene: Scene, space: Space) -> None:
-    """An exit 0 with a report of a commit that never was: HEAD is asked, and knows of none."""
+def test_an_end_that_claims_a_route_puts_none_into_the_store(scene: Scene, space: Space) -> None:
+    """An exit 0 with a report of a commit that never was ends this one search; the graph is what it was."""
     message = {
         "format": 1, "task": "lies/false", "run": "i1-c1", "outcome": "committed", "reason": "", "version": 99,
         "route": {"id": "f" * 64, "quality": 1.0},
@@ -147,8 +150,8 @@ def test_a_secret_of_another_namespace_is_out_of_reach(scene: Scene, space: Spac
     space.cluster.kubectl("delete", "namespace/treasury", "--wait=false")
 
 
-def test_a_pod_that_restricted_forbids_is_never_made(scene: Scene, space: Space) -> None:
-    """What a podTemplate may ask for is refused by the namespace itself, and the Task says in its words why."""
+def test_a_volume_that_the_policy_forbids_gets_no_job(scene: Scene, space: Space) -> None:
+    """The operator refuses what a podTemplate may not ask for, before anything of it reaches the API server."""
     space.task("host", workers={"podTemplate": {"volumes": [{"name": "root", "hostPath": {"path": "/"}}]}})
     space.wait_for(
         "host",
@@ -169,3 +172,23 @@ def test_the_keys_stand_in_no_object_that_a_viewer_reads(space: Space) -> None:
     seen = json.dumps([space.jobs(), space.pods(), space.read("plain"), space.pods("steward")])
     assert secret not in seen
     assert SECRET in seen
+
+
+def test_a_pod_that_the_namespace_forbids_stalls_and_mended_it_trains(scene: Scene, space: Space) -> None:
+    """The policy is laxer than the namespace: `restricted` refuses the pod, which only the Job's Events tell."""
+    scene.install(EVERGRAFT_POLICY=json.dumps({"volumeKinds": ["hostPath"]}))
+    try:
+        space.task("rooted", workers={"podTemplate": {"volumes": [{"name": "root", "hostPath": {"path": "/"}}]}})
+        status = space.wait_condition("rooted", "Stalled", "True/PodRejected")
+        message = next(item["message"] for item in status["conditions"] if item["type"] == "Stalled")
+        assert 'violates PodSecurity "restricted' in message
+        assert "hostPath" in message
+        assert space.conditions("rooted")["Accepted"] == "True/Accepted"
+        assert not [pod for pod in space.pods() if pod["metadata"]["name"].startswith("rooted-")]
+        space.patch("rooted", {"workers": {"podTemplate": None}, "suspend": True})
+        space.wait_phase("rooted", "Suspended")
+        space.patch("rooted", {"suspend": False})
+        space.wait_phase("rooted", "Succeeded", 200)
+        assert space.commits("lies/rooted") == 1
+    finally:
+        scene.install()
