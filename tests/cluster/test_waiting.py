@@ -25,7 +25,10 @@ def test_an_image_that_cannot_be_had_is_named_and_replaced(space: Space) -> None
     assert status["phase"] == "Starting"
     space.patch("missing", {"suspend": True})
     space.wait_phase("missing", "Suspended")
-    space.kubectl("delete", "tasks.evergraft.dev/missing")
+    space.patch("missing", {"workers": {"image": None}, "suspend": False})
+    status = space.wait_phase("missing", "Succeeded", 240)
+    assert status["search"]["image"].partition("@")[0] == TRAINER_IMAGE.partition("@")[0]
+    assert space.commits("waiting/missing") == 1
     space.assert_nothing_runs()
 
 
