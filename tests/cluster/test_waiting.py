@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -96,6 +97,7 @@ def test_what_is_not_accepted_says_why(space: Space) -> None:
     space.wait_condition("unknown", "Accepted", "False/ServiceAccountNotFound")
     space.task("twin-a", suspend=True, taskID="one/name")
     space.wait_phase("twin-a", "Suspended")
+    time.sleep(1)  # creation times are whole seconds, and within one the uid decides who is the older
     space.task("twin-b", suspend=True, taskID="one/name")
     space.wait_condition("twin-b", "Accepted", "False/TaskIDTaken")
     space.kubectl("delete", "tasks.evergraft.dev", "lost", "foreign", "unknown", "twin-a", "twin-b")
