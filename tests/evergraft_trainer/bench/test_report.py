@@ -10,8 +10,10 @@ import pytest
 from evergraft.errors import UserError
 from evergraft_trainer.bench import records
 from evergraft_trainer.bench.catalog import QUICK
-from evergraft_trainer.bench.picture import draw, gains
-from evergraft_trainer.bench.records import End, Run, Step
+from evergraft_trainer.bench.page import BEGIN, END, rewrite
+from evergraft_trainer.bench.picture import draw, gains, spread
+from evergraft_trainer.bench.records import End as Ending
+from evergraft_trainer.bench.records import Run, Step
 from evergraft_trainer.bench.report import recorded, summarise
 
 ROOT = 1000
@@ -30,7 +32,7 @@ def put(
         kept = dict(zip(QUICK, end, strict=True))
         checked = 0 if method == "replay" else len(end)
         records.write(
-            results / run.place / records.END, End(records.end_key(["k"] * len(test)), kept, checked, checked)
+            results / run.place / records.END, Ending(records.end_key(["k"] * len(test)), kept, checked, checked)
         )
 
 
@@ -91,6 +93,13 @@ def test_gains_are_over_all_that_either_order_has(tmp_path: Path) -> None:
     assert gains("graft", "a", recorded(tmp_path, quick=True)) == [pytest.approx(40)] * 6
 
 
+def test_names_keep_their_order_and_their_distance() -> None:
+    assert spread([1.0, 5.0], 1) == [1.0, 5.0]
+    assert spread([5.0, 5.0, 1.0], 1) == [4.5, 5.5, 1.0]
+    assert spread([3.0, 3.5, 4.0], 1) == pytest.approx([2.5, 3.5, 4.5])
+    assert spread([], 1) == []
+
+
 def test_a_picture_of_no_known_kind_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "graft", [0.9])
     found = recorded(tmp_path, quick=True)
@@ -103,3 +112,29 @@ def test_results_of_another_version_are_left_out(tmp_path: Path) -> None:
     assert recorded(tmp_path, quick=True, keys=lambda _run: {"other"}) == []
     (found,) = recorded(tmp_path, quick=True, keys=lambda _run: {"k"})
     assert len(found.steps) == 6
+
+
+def test_only_the_table_of_a_page_is_rewritten(tmp_path: Path) -> None:
+    put(tmp_path, "graft", [0.6] * 6, [0.6] * 6)
+    put(tmp_path, "replay", [0.6] * 6, [0.5] * 6)
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nan old table\n{END}\nafter\n")
+    rows = summarise(recorded(tmp_path, quick=True), root_parameters=ROOT)
+    rewrite(page, rows)
+    first = page.read_text()
+    assert first.startswith(f"before\n{BEGIN}\n| method |")
+    assert first.endswith(f"|\n{END}\nafter\n")
+    assert "| `graft` | a | 0 | 6 of 6 | 0.600 | 0.600 | 0, same bits | 100 (10.0%) | 0.00 | 32 | 1 |" in first
+    assert "| `replay` | a | 0 | 6 of 6 | 0.600 | 0.500 | 0.100 |" in first
+    rewrite(page, rows)
+    assert page.read_text() == first
+
+
+def test_a_page_without_a_place_for_the_table_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{END}\n{BEGIN}\n")
+    with pytest.raises(UserError, match="has no lines"):
+        rewrite(page, [])
+    assert page.read_text() == f"{END}\n{BEGIN}\n"
+    with pytest.raises(UserError, match="cannot be read"):
+        rewrite(tmp_path / "nowhere.md", [])

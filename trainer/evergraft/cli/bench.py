@@ -39,6 +39,7 @@ def add(commands: Subparsers) -> None:
     report.add_argument("--any-data", action="store_true", help="results of other data and versions too")
     report.add_argument("--figures", action="store_true", help="print one JSON line a figure, with its bar")
     report.add_argument("--picture", type=Path, metavar="FILE", help="draw errors against costs, and gains by place")
+    report.add_argument("--page", type=Path, metavar="FILE", help="renew the table of results in a Markdown page")
     _results(report)
 
 
@@ -116,6 +117,7 @@ def run_report(args: argparse.Namespace) -> int:
         from evergraft_trainer.bench import datasets
         from evergraft_trainer.bench.claims import figures
         from evergraft_trainer.bench.harness import places_of, root_parameters
+        from evergraft_trainer.bench.page import rewrite
         from evergraft_trainer.bench.picture import draw
         from evergraft_trainer.bench.report import recorded, summarise
 
@@ -134,6 +136,8 @@ def run_report(args: argparse.Namespace) -> int:
     rows = summarise(found, root_parameters=root_parameters(root))
     if args.picture is not None:
         draw(rows, found, args.picture)
+    if args.page is not None:
+        rewrite(args.page, rows)
     if args.figures:
         for figure in figures(rows, found):
             print(json.dumps(figure))
