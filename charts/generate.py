@@ -18,7 +18,7 @@ from evergraft.api import crd
 
 CHART = Path(__file__).resolve().parent / "evergraft"
 BEGIN, END = "<!-- values: written by `make manifests` -->", "<!-- end of values -->"
-WHOLE = ("defaults", "store", "policy")
+WHOLE = ("defaults", "stewards", "store", "policy")
 """Objects whose fields the README leaves to the schema or says by itself."""
 
 

@@ -1,7 +1,7 @@
 """The chart's values.schema.json: what every value may be, each with the sentence that the chart's README shows.
 
 Unknown keys are refused everywhere but under `global`, which a parent chart shares. `defaults` is taken from the API's
-own models, so that the chart refuses what the operator would. Called by ``generate``.
+own models, `stewards` from the operator's, so that the chart refuses what the operator would. Called by ``generate``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from evergraft.api.modulegraph import TaskDefaults
 from evergraft.api.schema import structural
-from evergraft_operator.settings import VOLUME_KINDS
+from evergraft_operator.settings import VOLUME_KINDS, StewardPods
 
 Schema = dict[str, Any]
 
@@ -85,10 +85,13 @@ def image(description: str) -> Schema:
 
 def values() -> Schema:
     """The whole schema."""
+    parent = switch("Not read here: a chart that has this one as a dependency may name it in `condition`.")
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the Evergraft chart",
-        **of("", **_images(), **_work(), **_pod(), **_rights(), **_watching(), **_network(), test=_test()),
+        **of(
+            "", **_images(), **_work(), **_pod(), **_rights(), **_watching(), **_network(), test=_test(), enabled=parent
+        ),
     }
 
 
@@ -123,7 +126,10 @@ def _work() -> dict[str, Schema]:
     )
     defaults = plain(structural(TaskDefaults))
     defaults["description"] = "Search and workers of Tasks where neither they nor their ModuleGraph say anything."
-    return {"watch": of("What is watched.", namespaces=namespaces), "policy": policy, "defaults": defaults}
+    stewards = plain(structural(StewardPods))
+    stewards["description"] = "Resources and podTemplate of stewards, the short Jobs in the namespaces of ModuleGraphs."
+    watch = of("What is watched.", namespaces=namespaces)
+    return {"watch": watch, "policy": policy, "defaults": defaults, "stewards": stewards}
 
 
 def _pod() -> dict[str, Schema]:

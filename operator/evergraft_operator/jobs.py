@@ -150,10 +150,10 @@ def _template(wanted: Wanted, attempt: Attempt, own: Mapping[str, str], settings
         grace_s=GRACE_S if grace is None else grace,
         pull_secrets=settings.images.pull_secrets,
     )
-    metadata: Fields = {"labels": {**(template.labels or {}), **own}}
-    if template.annotations:
-        metadata["annotations"] = dict(template.annotations)
-    return {"metadata": metadata, "spec": pods.apply_template(spec, template, wanted.accelerator)}
+    return {
+        "metadata": pods.metadata(template, own),
+        "spec": pods.apply_template(spec, template, wanted.accelerator),
+    }
 
 
 def _arguments(wanted: Wanted) -> list[str]:

@@ -155,8 +155,16 @@ def resources(workers: Workers, accelerator: Accelerator) -> Fields:
     return {part: values for part, values in found.items() if values}
 
 
+def metadata(template: PodTemplate, own: Mapping[str, str]) -> Fields:
+    """The pod's labels, the operator's `own` over those of the podTemplate, and its annotations."""
+    found: Fields = {"labels": {**(template.labels or {}), **own}}
+    if template.annotations:
+        found["annotations"] = dict(template.annotations)
+    return found
+
+
 def apply_template(spec: Fields, template: PodTemplate, accelerator: Accelerator) -> Fields:
-    """The pod with what the Task's podTemplate adds. What the operator puts there itself stays."""
+    """The pod with what a podTemplate adds. What the operator puts there itself stays."""
     written = template.model_dump(by_alias=True, exclude_none=True)
     passed = ("affinity", "priorityClassName", "runtimeClassName", "schedulerName")
     spec = {**spec, **{name: written[name] for name in passed if name in written}}

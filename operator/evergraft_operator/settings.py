@@ -8,12 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from evergraft import __version__
+from evergraft.api.fields import Part
 from evergraft.api.messages import validate
 from evergraft.api.modulegraph import TaskDefaults
+from evergraft.api.workers import PodTemplate, Resources
 from evergraft.errors import SpecError
+
+Model = TypeVar("Model", bound=Part)
 
 VOLUME_KINDS = (
     "configMap",
@@ -65,6 +69,15 @@ class Policy:
     """How a dataset's URL must begin, such as ``gs://acme-``."""
 
 
+class StewardPods(Part):
+    """The pods of stewards, wherever their graph is."""
+
+    resources: Resources | None = None
+    """Requests in place of the built-in ones of the same names, and limits."""
+    pod_template: PodTemplate | None = None
+    """Fields passed on to the pods."""
+
+
 @dataclass(frozen=True)
 class Address:
     """Where to listen; an empty host is every one."""
@@ -97,6 +110,8 @@ class Settings:
     policy: Policy = field(default_factory=Policy)
     defaults: TaskDefaults = field(default_factory=TaskDefaults)
     """What Tasks get where neither they nor their ModuleGraph say anything."""
+    stewards: StewardPods = field(default_factory=StewardPods)
+    """Where stewards run and what they get."""
     namespaces: tuple[str, ...] = ()
     """Watched namespaces; empty for the whole cluster."""
     own_namespace: str = "evergraft"
@@ -121,7 +136,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return Settings(
         images=images,
         policy=_policy(_object(environment, "EVERGRAFT_POLICY")),
-        defaults=_defaults(_object(environment, "EVERGRAFT_DEFAULTS")),
+        defaults=_model(TaskDefaults, environment, "EVERGRAFT_DEFAULTS"),
+        stewards=_model(StewardPods, environment, "EVERGRAFT_STEWARDS"),
         namespaces=_words(environment.get("EVERGRAFT_WATCH_NAMESPACES", "")),
         own_namespace=environment.get("EVERGRAFT_NAMESPACE") or "evergraft",
         process=Process(
@@ -184,8 +200,8 @@ def _policy(value: dict[str, Any]) -> Policy:
     return Policy(**given, max_devices=most)
 
 
-def _defaults(value: dict[str, Any]) -> TaskDefaults:
-    defaults, problems = validate(TaskDefaults, value, ("EVERGRAFT_DEFAULTS",))
-    if defaults is None:
+def _model(kind: type[Model], environment: Mapping[str, str], name: str) -> Model:
+    found, problems = validate(kind, _object(environment, name), (name,))
+    if found is None:
         raise SpecError("; ".join(map(str, problems)))
-    return defaults
+    return found

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from evergraft import canonical
 from evergraft.api.modulegraph import ModuleGraph
+from evergraft.api.workers import Accelerator, PodTemplate, Resources
 from evergraft.names import RunKey
 from evergraft_operator import labels, pods, reading, report
 from evergraft_operator.jobs import owner_reference
@@ -148,7 +149,7 @@ def steward_job(graph: Thing, spec: ModuleGraph, errand: Errand, *, settings: Se
                 ]
             },
             "template": {
-                "metadata": {"labels": own},
+                "metadata": pods.metadata(settings.stewards.pod_template or PodTemplate(), own),
                 "spec": _pod(spec, errand, maintenance.service_account_name if maintenance else None, settings),
             },
         },
@@ -175,10 +176,20 @@ def _pod(graph: ModuleGraph, errand: Errand, account: str | None, settings: Sett
         [*map(dict, pods.BASIC_ENVIRONMENT), variable],
         [mount, *mounts],
     )
-    box["resources"] = {"requests": {"cpu": "100m", "memory": "1Gi" if errand.torch else "256Mi"}}
-    return pods.pod_spec(
+    box["resources"] = _resources(settings.stewards.resources or Resources(), torch=errand.torch)
+    locked = pods.pod_spec(
         box, volumes=[volume, *volumes], account=account, grace_s=GRACE_S, pull_secrets=images.pull_secrets
     )
+    return pods.apply_template(locked, settings.stewards.pod_template or PodTemplate(), Accelerator())
+
+
+def _resources(written: Resources, *, torch: bool) -> Fields:
+    limits = dict(written.limits or {})
+    built_in = {"cpu": "100m", "memory": "1Gi" if torch else "256Mi"}
+    # A limit without a request is the request too, so that a built-in one never exceeds it.
+    left = {name: amount for name, amount in built_in.items() if name not in limits}
+    requests = {**left, **(written.requests or {})}
+    return {name: values for name, values in (("requests", requests), ("limits", limits)) if values}
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,37 @@ def test_every_binding_is_for_the_operator_s_account(render: Render) -> None:
                 assert (value["roleRef"]["kind"], value["roleRef"]["name"]) in roles
 
 
+def test_names_that_yaml_would_take_for_something_else_stay_texts(render: Render) -> None:
+    values = {
+        "crds": {"enabled": False},
+        "watch": {"namespaces": ["10023", "no"]},
+        "serviceAccount": {"name": "1234"},
+        "networkPolicy": {"enabled": True, "metricsFrom": [{"podSelector": {}}]},
+        "metrics": {
+            "serviceMonitor": {"enabled": True},
+            "podMonitor": {"enabled": True},
+            "dashboards": {"enabled": True, "namespace": "0x1"},
+        },
+        "test": {"store": {"url": "s3://a/b", "endpoint": "http://c", "secretRef": {"name": "1e3"}}},
+    }
+    objects = render(values, release="2024", namespace="1e2")
+
+    def others(value: Any, path: str) -> Iterator[str]:
+        """Where a name or a label is no text."""
+        if isinstance(value, list):
+            for item in value:
+                yield from others(item, path)
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                named = key in ("name", "namespace", "serviceAccountName", "secretName") or path.endswith("abels")
+                if named and not isinstance(inner, str | dict):
+                    yield f"{path}.{key}: {inner!r}"
+                yield from others(inner, f"{path}.{key}")
+
+    assert [found for value in objects for found in others(value, value["kind"])] == []
+    assert {value["metadata"].get("namespace") for value in objects} - {None} == {"1e2", "10023", "no", "0x1"}
+
+
 def test_accounts_and_roles_can_be_someone_else_s(render: Render) -> None:
     kinds = {value["kind"] for value in render({"rbac": {"create": False}, "serviceAccount": {"create": False}})}
     hooks = {"Role", "RoleBinding", "ServiceAccount"}

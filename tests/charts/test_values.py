@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ import yaml
 from tests.charts.conftest import CHART, Helm, Render, environment, run_helm, values_file
 
 from evergraft.api.modulegraph import TaskDefaults
-from evergraft_operator.settings import Policy, read_settings
+from evergraft_operator.settings import Policy, StewardPods, read_settings
 
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
@@ -39,6 +41,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"policy": {"volumeKinds": ["hostPath"]}}, 'policy.volumeKinds.0 must be one of the following: "configMap"'),
     ({"policy": {"maxDevices": 0}}, "policy.maxDevices: Must be greater than or equal to 1"),
     ({"policy": {"maxDevices": "many"}}, "policy.maxDevices: Invalid type. Expected: integer, given: string"),
+    ({"stewards": {"nodeSelector": {}}}, "stewards: Additional property nodeSelector is not allowed"),
+    ({"enabled": "yes"}, "enabled: Invalid type. Expected: boolean"),
     ({"defaults": {"searches": {}}}, "defaults: Additional property searches is not allowed"),
     ({"defaults": {"search": {"strategi": "lora"}}}, "defaults.search: Additional property strategi is not allowed"),
     ({"defaults": {"search": {"samples": "many"}}}, "defaults.search.samples: Invalid type. Expected: integer"),
@@ -153,10 +157,11 @@ def schema_keys(schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
 
 
 def test_every_default_is_in_the_schema_and_every_value_has_a_default() -> None:
-    free = (".defaults.", ".policy.", ".test.store.", ".resources.", ".labels.", ".dashboards.labels.")
+    free = (".defaults.", ".stewards.", ".policy.", ".test.store.", ".resources.", ".labels.", ".dashboards.labels.")
     shown = {key for key in keys(DEFAULTS) if not any(part in key for part in free)}
     known = {key for key in schema_keys(SCHEMA) if not any(part in key for part in free)}
-    assert shown == known
+    # What a parent chart's condition names is the parent's to set.
+    assert shown == known - {".enabled"}
 
 
 def test_every_value_explains_itself() -> None:
@@ -164,7 +169,7 @@ def test_every_value_explains_itself() -> None:
         for name, inner in schema.get("properties", {}).items():
             if not str(inner.get("description", "")).endswith((".", ".)")):
                 yield f"{path}.{name}"
-            if path or name not in ("defaults", "extraEnv", "resources"):
+            if path or name not in ("defaults", "stewards", "extraEnv", "resources"):
                 yield from silent(inner, f"{path}.{name}")
 
     assert list(silent(SCHEMA, "")) == []
@@ -181,7 +186,20 @@ def test_policy_and_defaults_reach_the_operator(render: Render) -> None:
         dataset_url_prefixes=("gs://acme-", "s3://acme-"),
     )
     assert settings.defaults == TaskDefaults.model_validate(values["defaults"])
+    assert settings.stewards == StewardPods.model_validate(values["stewards"])
     assert settings.namespaces == ("speech", "vision")
+
+
+def test_a_parent_chart_may_have_a_condition_on_it(helm: Helm, tmp_path: Path) -> None:
+    parent = tmp_path / "platform"
+    shutil.copytree(CHART, parent / "charts" / "evergraft")
+    dependency = {"name": "evergraft", "version": "0.x.x", "condition": "evergraft.enabled"}
+    chart = {"apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": [dependency]}
+    (parent / "Chart.yaml").write_text(yaml.safe_dump(chart))
+    for wanted in (True, False):
+        done = helm("template", "p", str(parent), "--set", f"evergraft.enabled={json.dumps(wanted)}")
+        assert done.returncode == 0, done.stderr
+        assert ("kind: Deployment" in done.stdout) is wanted
 
 
 def test_big_numbers_and_odd_letters_reach_the_operator(render: Render) -> None:

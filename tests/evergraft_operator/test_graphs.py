@@ -18,7 +18,7 @@ from evergraft_operator.graphs import GraphObserved, reconcile_graph
 from evergraft_operator.observed import Job, KubeEvent, Pod, Thing
 from evergraft_operator.plan import Plan
 from evergraft_operator.report import Totals
-from evergraft_operator.settings import Policy, Settings
+from evergraft_operator.settings import Policy, Settings, StewardPods
 from evergraft_operator.stewards import Question, Removal
 from evergraft_operator.testing.documents import Fields, at, graph_document, pod_document
 from evergraft_operator.trimming import trim
@@ -386,6 +386,29 @@ def test_stewards_meet_pod_security_too() -> None:
     assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
     assert job["metadata"]["ownerReferences"][0]["kind"] == "ModuleGraph"
     assert job["metadata"]["namespace"] == "ml"
+
+
+def test_stewards_go_where_the_operator_is_told_and_keep_what_locks_them_down() -> None:
+    template = {
+        "nodeSelector": {"pool": "cpu"},
+        "tolerations": [{"key": "team", "operator": "Exists"}],
+        "priorityClassName": "low",
+        "labels": {"kueue.x-k8s.io/queue-name": "cpu", labels.COMPONENT: "worker"},
+        "annotations": {"note": "x"},
+    }
+    value = {"podTemplate": template, "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "512Mi"}}}
+    settings = Settings(stewards=StewardPods.model_validate(value))
+    (job,) = reconcile_graph(seen(graph_document(ready=False), settings=settings), at(0)).create
+    pod = job["spec"]["template"]
+    assert pod["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "cpu"
+    assert pod["metadata"]["labels"][labels.COMPONENT] == labels.STEWARD
+    assert pod["metadata"]["annotations"] == {"note": "x"}
+    spec = pod["spec"]
+    assert (spec["nodeSelector"], spec["priorityClassName"]) == ({"pool": "cpu"}, "low")
+    assert spec["tolerations"][-1] == {"key": "team", "operator": "Exists"}
+    # The built-in request of 1Gi would exceed the limit.
+    assert spec["containers"][0]["resources"] == {"requests": {"cpu": "1"}, "limits": {"memory": "512Mi"}}
+    assert spec["securityContext"]["runAsNonRoot"] is True
 
 
 def test_a_steward_that_does_not_start_is_told_of_and_no_longer_once_it_runs() -> None:

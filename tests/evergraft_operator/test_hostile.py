@@ -269,6 +269,7 @@ def test_settings_come_from_the_environment() -> None:
         ("EVERGRAFT_POLICY", '{"imagePrefixes": "x"}', "imagePrefixes"),
         ("EVERGRAFT_POLICY", '{"maxDevices": true}', "maxDevices"),
         ("EVERGRAFT_DEFAULTS", '{"search": {"sample": 1}}', "did you mean samples"),
+        ("EVERGRAFT_STEWARDS", '{"podTemplate": {"toleration": []}}', "did you mean tolerations"),
     ],
 )
 def test_wrong_settings_name_their_variable(name: str, value: str, told: str) -> None:

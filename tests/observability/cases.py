@@ -84,6 +84,12 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "EvergraftNoLeader": (
         fires("both stand by", leader("1x3 0x9", "0x13"), minute=7, namespace="evergraft"),
         fires("nobody answers", {}, minute=3),
+        fires(
+            "one of two installations is gone",
+            one("evergraft_leader", 'namespace="a"', "1x5 stale") | one("evergraft_leader", 'namespace="b"', "1x40"),
+            minute=30,
+            namespace="a",
+        ),
         quiet("the other takes over", leader("1x5 0x9", "0x6 1x9"), minute=12),
         quiet("a change of leader", leader("1x5 0x9", "0x5 0 1x9"), minute=7),
     ),
@@ -110,7 +116,12 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     ),
     "EvergraftQueueBacklog": (
         fires("waits of minutes", waits(fast="0+10x40", slow="0+20x40"), minute=40, namespace="evergraft"),
-        fires("nothing is taken", one("evergraft_queue_depth", OPERATOR, "501x40"), minute=40, namespace="evergraft"),
+        fires(
+            "nothing is taken",
+            one("evergraft_queue_depth", OPERATOR, "501x40") | one("evergraft_queue_depth", STANDBY, "0x40"),
+            minute=40,
+            namespace="evergraft",
+        ),
         quiet("waits under a second", waits(fast="0+10x40", slow="0+10x40"), minute=40),
         quiet("a burst", one("evergraft_queue_depth", OPERATOR, "0x10 9000x7 0x30"), minute=40),
     ),
@@ -130,6 +141,15 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     ),
     "EvergraftCommitUnknown": (
         fires("one was", commits("unknown", "0x5 1x20"), minute=8, namespace="vision"),
+        fires(
+            "a worker was that has ended",
+            commits("unknown", "0x4 stale")
+            | one(
+                "evergraft_finished_worker_commit_attempts_total", 'namespace="vision", outcome="unknown"', "0x5 1x20"
+            ),
+            minute=8,
+            namespace="vision",
+        ),
         quiet("others were first", commits("lost", "0+5x20"), minute=15),
         quiet("long ago", commits("unknown", "0 1x40"), minute=40),
     ),

@@ -7,7 +7,7 @@ app.kubernetes.io/component: operator
 {{/* Labels of everything that has to do with this release. */}}
 {{- define "evergraft.release" -}}
 app.kubernetes.io/part-of: evergraft
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
@@ -19,8 +19,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "evergraft.release" . }}
 {{- end }}
 
+{{/* The operator's account, in quotes, as all names of others' choice: YAML takes 1234 and no for something else. */}}
 {{- define "evergraft.serviceAccount" -}}
-{{- .Values.serviceAccount.name | default "evergraft-operator" }}
+{{- .Values.serviceAccount.name | default "evergraft-operator" | quote }}
 {{- end }}
 
 {{/*

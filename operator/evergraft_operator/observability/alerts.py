@@ -41,12 +41,15 @@ class Alert:
 ALERTS = (
     Alert(
         "EvergraftNoLeader",
-        "sum by (namespace) (evergraft_leader) < 1 or absent(evergraft_leader)",
+        "sum by (namespace) (evergraft_leader) < 1"
+        # Of several installations one may be gone, and its series with it; the others would hide it from absent().
+        " or (sum by (namespace) (max_over_time(evergraft_leader[1h])) unless sum by (namespace) (evergraft_leader))"
+        " or absent(max_over_time(evergraft_leader[1h]))",
         "2m",
         "critical",
         "No Evergraft operator leads",
-        "For 2 minutes no operator has held the lease: Tasks are neither started nor told of. Workers that run go on "
-        "and commit by themselves.",
+        "For 2 minutes no operator has held the lease, or none has answered: Tasks are neither started nor told of. "
+        "Workers that run go on and commit by themselves.",
     ),
     Alert(
         "EvergraftTwoLeaders",
@@ -69,7 +72,7 @@ ALERTS = (
     Alert(
         "EvergraftQueueBacklog",
         "histogram_quantile(0.99, sum by (namespace, le) (rate(evergraft_queue_wait_seconds_bucket[10m]))) > 60"
-        " or min by (namespace) (min_over_time(evergraft_queue_depth[10m])) > 500",
+        " or max by (namespace) (min_over_time(evergraft_queue_depth[10m])) > 500",
         "15m",
         "warning",
         "The operator does not keep up",
@@ -104,7 +107,10 @@ ALERTS = (
     ),
     Alert(
         "EvergraftCommitUnknown",
-        'sum by (namespace) (increase(evergraft_commit_attempts_total{outcome="unknown"}[15m])) > 0',
+        'sum by (namespace) (increase(evergraft_commit_attempts_total{outcome="unknown"}[15m])) > 0'
+        # Most commits come in a worker's last seconds, after its last scrape; the operator counts from its report.
+        " or sum by (namespace)"
+        ' (increase(evergraft_finished_worker_commit_attempts_total{outcome="unknown"}[15m])) > 0',
         "0m",
         "warning",
         "A worker in {{ $labels.namespace }} could not learn whether its commit landed",
