@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.absent import TOLD, absent
 from tests.groups import GroupScheduling
 
 from evergraft.testing.servers import ObjectServer, ServerMissingError
 from evergraft.testing.servers import gcs_server as run_gcs
 from evergraft.testing.servers import s3_server as run_s3
+
+# No test is timed: on a busy machine one example may take a second.
+settings.register_profile("untimed", settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]))
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

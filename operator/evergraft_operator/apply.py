@@ -30,6 +30,8 @@ Fields = dict[str, Any]
 
 INVALID = (400, 413, 422)
 """Answers that say that a Job is no Job: nobody but who wrote the spec can mend that."""
+DENIED = ("denied the request", "denied request")
+"""How a webhook's and a ValidatingAdmissionPolicy's denial begin, whatever their code: who owns them may mend them."""
 WEBHOOK = "failed calling webhook"
 """In a 500: the API server itself is well, an admission webhook is not, and that may last."""
 
@@ -105,7 +107,8 @@ class Applier:
             told = str(error).partition(f"{error.status}: ")[2] or str(error)
             if isinstance(error, UnreachableError) and WEBHOOK not in told:
                 raise
-            raise JobRefusedError(told, invalid=error.status in INVALID) from error
+            denied = any(words in told for words in DENIED)
+            raise JobRefusedError(told, invalid=error.status in INVALID and not denied) from error
         self.changed(JOB, made)
 
     async def _finalize(self, kind: Kind, thing: Thing, change: str) -> str:

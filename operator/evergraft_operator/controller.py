@@ -70,8 +70,9 @@ class Controller:
             try:
                 changed = await self._settle(key)
             except NotLeadingError:
+                # A renewal that took too long may still succeed; whoever loses the lead for good empties the queue.
                 logger.info("left to the process that leads")
-                return "unchanged"
+                return "retry"
             except KubeError as error:
                 logger.warning("to be tried again: %s", error)
                 return "retry"

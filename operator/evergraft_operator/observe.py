@@ -6,6 +6,7 @@ its ServiceAccount are read live before anything is created or deleted. Called b
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import Any
 
 from evergraft_operator import admission, reading, routing, stewards, waiting
 from evergraft_operator.cache import Cache, Entry
-from evergraft_operator.client import Client, MissingError, RefusedError
+from evergraft_operator.client import Client, KubeError, MissingError, RefusedError, UnreachableError
 from evergraft_operator.course import REFUSED_RETRY_S
 from evergraft_operator.facts import GraphFacts, JobFacts, NamespaceFacts, TaskFacts
 from evergraft_operator.graphstatus import GraphObserved
@@ -24,6 +25,8 @@ from evergraft_operator.plan import Plan
 from evergraft_operator.reading import Moment, seconds_between
 from evergraft_operator.report import Heard
 from evergraft_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 EVENTS_AGAIN_S = 10.0
 """How long what was read about a wait may be used again."""
@@ -232,9 +235,14 @@ class Observer:
         return {"refused": known.message, "invalid": known.invalid}
 
     async def _events(self, namespace: str, uid: str) -> list[KubeEvent]:
+        """Events about an object; none where they cannot be read: they only explain, and nothing may wait for them."""
         found: list[KubeEvent] = []
-        async for page in self.client.pages(EVENT, namespace, fields=f"involvedObject.uid={uid}", at_most=MAX_EVENTS):
-            found += map(KubeEvent.read, page.items)
+        fields = f"involvedObject.uid={uid}"
+        try:
+            async for page in self.client.pages(EVENT, namespace, fields=fields, at_most=MAX_EVENTS):
+                found += map(KubeEvent.read, page.items)
+        except KubeError as error:
+            logger.warning("Events cannot be read: %s", error)
         return found
 
     async def _workload(self, job: Job) -> Workload | None:
@@ -246,8 +254,9 @@ class Observer:
                 )
                 async for page in pages:
                     return next(map(Workload.read, page.items), None)
-            except RefusedError:
-                return None  # The right to read them is optional.
+            except (RefusedError, UnreachableError) as error:
+                logger.debug("Workloads cannot be read: %s", error)
+                return None  # The right to read them is optional, and they only explain.
             except MissingError:
                 if len(self._workloads) == 1:
                     return None  # Kueue may be installed later.

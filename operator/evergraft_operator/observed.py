@@ -199,7 +199,9 @@ class Pod:
         conditions = {reading.text(c.get("type"), 64): c for c in reading.objects(status, "conditions", at_most=64)}
         place = conditions.get("PodScheduled", {})
         cut = conditions.get("DisruptionTarget", {})
-        box: Mapping[str, Any] = next(iter(reading.objects(status, "containerStatuses", at_most=1)), {})
+        boxes = reading.objects(status, "containerStatuses", at_most=64)
+        # A mesh or a log shipper may have put a container of its own beside ours.
+        box: Mapping[str, Any] = next((b for b in boxes if b.get("name") in (labels.WORKER, labels.STEWARD)), {})
         waiting, end = reading.mapping(box, "state", "waiting"), reading.mapping(box, "state", "terminated")
         running = reading.mapping(box, "state", "running")
         message = end.get("message")

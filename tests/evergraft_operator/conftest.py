@@ -35,7 +35,8 @@ def failure(status: int, message: str = "", **headers: str) -> web.Response:
 class Api:
     """Objects by path. `broken` are answers that come first, whatever is asked; `requests` what was asked.
 
-    `meanwhile` is what others do just before a status is written, `lost` how many answers to that do not arrive.
+    `meanwhile` is what others do just before a status is written, `lost` how many answers to that do not arrive,
+    `unreadable` what nobody may list.
     """
 
     objects: dict[str, Fields] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class Api:
     version: int = 100
     refuse: str = ""
     refuse_status: int = 403
+    unreadable: str = ""
 
     def put(self, path: str, document: Fields) -> Fields:
         """Place an object as the API server would keep it."""
@@ -86,6 +88,8 @@ class Api:
     def _get(self, request: web.Request, _: Fields) -> web.Response:
         if request.path in self.objects:
             return web.json_response(self.objects[request.path])
+        if request.path == self.unreadable:
+            return failure(403, "forbidden")
         kinds = ("tasks", "modulegraphs", "jobs", "pods", "events", "namespaces", "workloads")
         plural = request.path.rpartition("/")[2]
         return self._list(request, plural) if plural in kinds else failure(404, "not found")

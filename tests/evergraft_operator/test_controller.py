@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from tests.evergraft_operator.conftest import Api, connected, failure
 
 from evergraft_operator import controller as controller_module
-from evergraft_operator import labels, reading
+from evergraft_operator import handlers, labels, reading
 from evergraft_operator.apply import Applier
 from evergraft_operator.cache import Cache
 from evergraft_operator.client import Client, RefusedError
@@ -239,7 +240,7 @@ def test_a_leader_that_wakes_up_late_overwrites_no_status(api: Api) -> None:
         assert isinstance(applier.client, Client)
         applier.client._guard = lambda: None  # Its clock stood still: it still believes that it leads.
         api.meanwhile = [succeed]
-        assert await desk.controller.attempt(KEY) == "unchanged"
+        assert await desk.controller.attempt(KEY) == "retry"
         assert desk.status() == {"phase": "Pending", "waiting": "the next leader's"}
         assert (desk.status_writes(), desk.doubts) == (1, 1)
 
@@ -357,6 +358,30 @@ def test_an_invalid_job_needs_a_person_until_the_spec_is_another(api: Api) -> No
     run(api, scenario)
 
 
+@pytest.mark.parametrize("status", [400, 403, 422])
+@pytest.mark.parametrize(
+    "told",
+    [
+        'admission webhook "validate.example" denied the request: no owner label',
+        "ValidatingAdmissionPolicy 'owners' with binding 'all' denied request: no owner label",
+    ],
+)
+def test_a_job_that_a_policy_of_the_cluster_denies_is_made_once_that_is_mended(
+    status: int, told: str, api: Api
+) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        api.refuse, api.refuse_status = told, status
+        assert await desk.controller.attempt(KEY) == "changed"
+        assert "no owner label" in desk.status()["waiting"]
+        api.refuse = ""
+        desk.now += 61
+        assert await desk.controller.attempt(KEY) == "changed"
+        assert len(desk.jobs()) == 1
+
+    run(api, scenario)
+
+
 def test_a_webhook_that_is_broken_is_told_and_any_other_trouble_of_the_server_is_tried_at_once(api: Api) -> None:
     async def scenario(desk: Desk) -> None:
         desk.ready_to_start()
@@ -391,14 +416,44 @@ def test_a_steward_that_is_refused_is_told_of_at_its_graph_and_tried_again(api: 
     run(api, scenario)
 
 
-def test_who_lost_the_lead_writes_nothing_and_fails_nothing(api: Api) -> None:
+def test_who_does_not_lead_writes_nothing_and_goes_on_once_it_leads_again(api: Api) -> None:
     async def scenario(desk: Desk) -> None:
         desk.ready_to_start()
         desk.leads = False
-        assert await desk.controller.attempt(KEY) == "unchanged"
+        desk.queue.add(KEY)
+        worker = asyncio.create_task(desk.controller.work())
+        await asyncio.sleep(0.05)
         assert api.writes() == []
+        desk.leads = True
+        async with asyncio.timeout(10):
+            while not desk.jobs():
+                await asyncio.sleep(0.05)
+        desk.queue.close()
+        await worker
 
     run(api, scenario)
+
+
+def test_a_task_nested_as_deep_as_an_api_server_takes_it_is_judged_like_any_other(
+    api: Api,
+) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        deep: Fields = {}
+        for _ in range(9_900):
+            deep = {"a": deep}
+        document = desk.api.objects[TASK_PATH]
+        document["spec"]["workers"] = {"podTemplate": {"affinity": {"nodeAffinity": deep}}}
+        document["metadata"]["generation"] += 1
+        desk.known(TASK, document)
+        assert await desk.controller.attempt(KEY) == "changed"
+
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(handlers.NESTING)
+    try:
+        run(api, scenario)
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def test_the_world_s_failures_and_our_own_are_told_apart(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -598,6 +653,25 @@ def test_events_are_read_only_where_they_can_say_something_and_not_again_at_once
         await desk.controller.attempt(KEY)
         assert len(asked()) == 2
         assert desk.notes.waits == {}
+
+    run(api, scenario)
+
+
+def test_a_task_obeys_while_events_cannot_be_read(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.ready_to_start()
+        await desk.controller.attempt(KEY)
+        job = api.objects[desk.jobs()[0]]
+        job["metadata"]["creationTimestamp"] = "2026-03-01T12:00:00Z"
+        desk.known(JOB, job)
+        api.unreadable = EVENT.path("vision")
+        document = api.objects[TASK_PATH]
+        document["spec"]["suspend"] = True
+        document["metadata"]["generation"] += 1
+        desk.known(TASK, document)
+        assert await desk.controller.attempt(KEY) == "changed"
+        assert desk.status()["observedGeneration"] == document["metadata"]["generation"]
+        assert ("DELETE", desk.jobs()[0]) in api.writes()
 
     run(api, scenario)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evergraft_operator import failures, waiting
+from evergraft_operator import failures, labels, waiting
 from evergraft_operator.observed import Job, KubeEvent, Pod, Workload
 from evergraft_operator.testing.documents import at, pod_document
 
@@ -192,3 +192,16 @@ def test_kueue_s_words_are_read_from_the_workload() -> None:
         }
     )
     assert (load.message, load.evictions, load.reserved) == ("needs 4, has 1", 2, False)
+
+
+@pytest.mark.parametrize("ours", [labels.WORKER, labels.STEWARD])
+def test_only_our_own_container_is_read(ours: str) -> None:
+    document = pod_document("w", job="j1", phase="Failed", exit_code=75, image_id="r@sha256:1", message="m")
+    (box,) = document["status"]["containerStatuses"]
+    end = {"exitCode": 0, "reason": "Completed", "message": "not ours"}
+    beside = {"name": "istio-proxy", "imageID": "r@sha256:2", "state": {"terminated": end}}
+    document["status"]["containerStatuses"] = [beside, {**box, "name": ours}]
+    read = Pod.read(document)
+    assert (read.exit_code, read.image_id, read.message) == (75, "r@sha256:1", "m")
+    document["status"]["containerStatuses"] = [beside]
+    assert (Pod.read(document).exit_code, Pod.read(document).image_id) == (None, "")
