@@ -44,10 +44,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What seeing an object changed: None before for a new one, None after for one that is gone."""
+    """What seeing an object changed: None before for a new one, None after for one that is gone.
+
+    `ousted` is the end of who had its name before: a name is given anew only once its holder is gone.
+    """
 
     before: Entry | None
     after: Entry | None
+    ousted: Change | None = None
 
     @property
     def entry(self) -> Entry:
@@ -84,10 +88,9 @@ class Cache:
             packed=zlib.compress(json.dumps(kept, separators=(",", ":")).encode("utf-8", "replace"), 1),
         )
         namesake = self._names.get((kind, after.namespace, after.name))
-        if namesake not in (None, uid):
-            self.lose(str(namesake))  # One of two objects of one name is gone, and the name was given anew.
+        ousted = self.lose(namesake) if namesake not in (None, uid) else None
         self._put(before, after)
-        return Change(before, after)
+        return Change(before, after, ousted)
 
     def lose(self, uid: str) -> Change | None:
         """Take note that an object is gone; None if that is known."""

@@ -1,13 +1,14 @@
 """What the metrics say of Tasks and ModuleGraphs: gauges from the cache, counters from plans that were applied.
 
-Pure readings of statuses and plans; nothing is asked of anybody. Called by the process while it leads, `show` every
-15 seconds and `count` once per applied plan. A standby shows nothing, so that sums over replicas are right.
+Pure readings of statuses and plans; nothing is asked of anybody. Called by the process while it leads: `read` and
+`show` every 15 seconds, `count` once per applied plan. A standby shows nothing, so that sums over replicas are right.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from evergraft.metrics import FINISHED
 from evergraft_operator import admission, conditions, graphs, graphstatus, labels, reading, status
@@ -19,15 +20,47 @@ from evergraft_operator.reading import Moment, seconds_between
 SILENT_S = 600
 """How long a search may tell nothing new before it counts as without progress."""
 _WORKING = ("Training", "Committing")
-_FIGURES = ("version", "tasks", "modules", "parameters", "bytes")
+_TOTALS = ("version", "tasks", "modules", "parameters", "bytes")
+_GAUGES = (
+    "tasks",
+    *(f"graph_{name}" for name in _TOTALS),
+    "graph_ready",
+    "graph_verified",
+    "graph_maintained_timestamp_seconds",
+    "graph_maintenance_due_timestamp_seconds",
+)
 
 Series = dict[tuple[str, ...], float]
 
 
-def show(metrics: Metrics, tasks: Iterable[Thing], graphs_known: Iterable[Thing], now: Moment) -> None:
-    """Set every gauge about Tasks and graphs, one object in memory at a time; what is gone is no longer shown."""
-    _show_tasks(metrics, tasks, now)
-    _show_graphs(metrics, graphs_known)
+@dataclass(frozen=True)
+class Figures:
+    """What the gauges are to say: the series of each by its attribute of ``Metrics``, and how many searches are silent.
+
+    Without anything they say nothing, as a standby's do.
+    """
+
+    series: Mapping[str, Series] = field(default_factory=dict)
+    silent: int = 0
+
+
+def read(metrics: Metrics, tasks: Iterable[Thing], graphs_known: Iterable[Thing], now: Moment) -> Figures:
+    """Work out what the gauges are to say of Tasks and graphs, one object in memory at a time.
+
+    Takes its time, and may do so in a thread: of `metrics` it only begins counters at zero.
+    """
+    phases, silent = _read_tasks(tasks, now)
+    series = {"tasks": phases, **_read_graphs(graphs_known)}
+    for namespace, graph in {key[:2] for group in (phases, series["graph_ready"]) for key in group}:
+        _begin(metrics, namespace, graph)
+    return Figures(series, silent)
+
+
+def show(metrics: Metrics, figures: Figures) -> None:
+    """Set every gauge about Tasks and graphs; what the figures do not say is no longer shown."""
+    for name in _GAUGES:
+        getattr(metrics, name).replace(figures.series.get(name, {}))
+    metrics.searches_without_progress.set(figures.silent)
 
 
 def count(metrics: Metrics, thing: Thing, plan: Plan, now: Moment) -> None:
@@ -69,17 +102,15 @@ def _is_first(job: Mapping[str, object]) -> bool:
     return marks.get(labels.COMPONENT) == labels.WORKER and marks.get(labels.ATTEMPT) == "1"
 
 
-def _show_tasks(metrics: Metrics, tasks: Iterable[Thing], now: Moment) -> None:
+def _read_tasks(tasks: Iterable[Thing], now: Moment) -> tuple[Series, int]:
+    """How many Tasks of each graph are in each phase, and how many searches are silent."""
     phases: Counter[tuple[str, ...]] = Counter()
     silent = 0
     for task in tasks:
         phase = reading.text(task.status.get("phase"), 16) or "Pending"
         phases[task.namespace, graph_of(task), phase] += 1
         silent += phase in _WORKING and _is_silent(task, now)
-    for namespace, graph in {key[:2] for key in phases}:
-        _begin(metrics, namespace, graph)
-    metrics.tasks.replace({key: float(number) for key, number in phases.items()})
-    metrics.searches_without_progress.set(silent)
+    return {key: float(number) for key, number in phases.items()}, silent
 
 
 def _begin(metrics: Metrics, namespace: str, graph: str) -> None:
@@ -99,32 +130,24 @@ def _is_silent(task: Thing, now: Moment) -> bool:
     return since is not None and seconds_between(since, now) > SILENT_S
 
 
-def _show_graphs(metrics: Metrics, things: Iterable[Thing]) -> None:
-    figures: dict[str, Series] = {name: {} for name in _FIGURES}
-    ready: Series = {}
-    verified: Series = {}
-    done: Series = {}
-    due: Series = {}
+def _read_graphs(things: Iterable[Thing]) -> dict[str, Series]:
+    found: dict[str, Series] = {name: {} for name in _GAUGES if name.startswith("graph_")}
     for thing in things:
         key = (thing.namespace, f"{thing.namespace}/{thing.name}")
-        _begin(metrics, *key)
         known, told = graphstatus.read_status(thing.status), conditions.read(thing.status)
-        for name in _FIGURES:
+        for name in _TOTALS:
             value = getattr(known.totals, name) if known.totals is not None else None
             if value is not None:
-                figures[name][key] = value
-        ready[key] = float("Ready" in told and told["Ready"].holds)
+                found[f"graph_{name}"][key] = value
+        found["graph_ready"][key] = float("Ready" in told and told["Ready"].holds)
         if "Verified" in told and told["Verified"].status != "Unknown":
-            verified[key] = float(told["Verified"].holds)
+            found["graph_verified"][key] = float(told["Verified"].holds)
         times = {"collect": known.collected, "verify": known.verified}
-        done |= {(*key, duty): time.timestamp() for duty, time in times.items() if time is not None}
-        due |= {(*key, duty): time.timestamp() for duty, time in _due(thing, known).items()}
-    for name in _FIGURES:
-        getattr(metrics, f"graph_{name}").replace(figures[name])
-    metrics.graph_ready.replace(ready)
-    metrics.graph_verified.replace(verified)
-    metrics.graph_maintained_timestamp_seconds.replace(done)
-    metrics.graph_maintenance_due_timestamp_seconds.replace(due)
+        for name, moments in (("maintained", times), ("maintenance_due", _due(thing, known))):
+            for duty, time in moments.items():
+                if time is not None:
+                    found[f"graph_{name}_timestamp_seconds"][*key, duty] = time.timestamp()
+    return found
 
 
 def _due(thing: Thing, known: graphstatus.GraphStatus) -> dict[str, Moment]:

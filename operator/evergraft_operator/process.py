@@ -118,8 +118,11 @@ class Process:
         self.relist.note(kind)
 
     def changed(self, kind: Kind, document: Mapping[str, Any]) -> None:
-        """Take in an object as it was seen somewhere."""
+        """Take in an object as it was seen somewhere, and with it that whoever had its name before is gone."""
         change = self.cache.see(kind.name, document)
+        if change is not None and change.ousted is not None:
+            self._forget(change.ousted.entry.uid)
+            self._route(change.ousted)
         if change is not None and kind == POD and self._lead:
             self.tally.see(document)
         self._route(change)
@@ -127,9 +130,7 @@ class Process:
     def vanished(self, uid: str) -> None:
         """Take in that an object is gone."""
         change = self.cache.lose(uid)
-        if change is not None:
-            self.notes.forget(uid)
-            self.tally.forget(uid)
+        self._forget(uid)  # Also where the cache knew: a reconcile under way then may have noted something since.
         self._route(change)
 
     def enqueue(self, key: Key) -> None:
@@ -180,7 +181,7 @@ class Process:
         lead, self._lead = self._lead, []
         await _cancel(lead)
         self.queue.clear()
-        fleet.show(self.metrics, (), (), _now())
+        fleet.show(self.metrics, fleet.Figures())
 
     async def _take_over(self) -> None:
         """Enqueue every key, after a look at everything if there was time to miss something; count who ended then."""
@@ -197,13 +198,17 @@ class Process:
             await asyncio.sleep(0)
 
     async def _show(self) -> None:
-        """Tell the gauges about Tasks and graphs every 15 seconds, off the event loop."""
+        """Tell the gauges about Tasks and graphs every 15 seconds.
+
+        The figures are worked out off the event loop, and shown on it: a thread cannot be cancelled, and one that
+        showed them could do so when another leads.
+        """
         while True:
             things = [(entry.kind, entry) for kind in (TASK, GRAPH) for entry in self.cache.each(kind.name)]
             tasks = (Thing.read(entry.document()) for kind, entry in things if kind == TASK.name)
             graphs = (Thing.read(entry.document()) for kind, entry in things if kind == GRAPH.name)
             try:
-                await asyncio.to_thread(fleet.show, self.metrics, tasks, graphs, _now())
+                fleet.show(self.metrics, await asyncio.to_thread(fleet.read, self.metrics, tasks, graphs, _now()))
             except Exception:
                 logger.exception("the figures could not be told")
             await asyncio.sleep(SHOW_S)
@@ -213,6 +218,10 @@ class Process:
             due = time.monotonic() + LAG_S
             await asyncio.sleep(LAG_S)
             self.metrics.event_loop_lag_seconds.observe(max(0.0, time.monotonic() - due))
+
+    def _forget(self, uid: str) -> None:
+        self.notes.forget(uid)
+        self.tally.forget(uid)
 
     def _route(self, change: Change | None) -> None:
         if change is None or not self._lead:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -37,11 +38,15 @@ def task(phase: str = "", *, name: str = "cifar10", **status: Any) -> Thing:
     return Thing.read({**document, "status": {"phase": phase, **status}})
 
 
+def show(metrics: Metrics, tasks: Iterable[Thing], graphs: Iterable[Thing], now: datetime.datetime) -> None:
+    fleet.show(metrics, fleet.read(metrics, tasks, graphs, now))
+
+
 def test_tasks_by_phase_and_what_is_gone_vanishes(metrics: Metrics) -> None:
-    fleet.show(metrics, [task(), task("Training", name="b"), task("Training", name="c")], [], at(0))
+    show(metrics, [task(), task("Training", name="b"), task("Training", name="c")], [], at(0))
     assert value(metrics, "evergraft_tasks", namespace="vision", graph=GRAPH, phase="Training") == 2
     assert value(metrics, "evergraft_tasks", namespace="vision", graph=GRAPH, phase="Pending") == 1
-    fleet.show(metrics, [], [], at(0))
+    show(metrics, [], [], at(0))
     assert b'phase="Training"' not in generate_latest(metrics.registry)
 
 
@@ -56,7 +61,7 @@ def test_ten_thousand_objects_are_never_unpacked_together(metrics: Metrics) -> N
             del thing
             assert sum(ref() is not None for ref in seen) <= 1
 
-    fleet.show(metrics, unpacked(), (), at(0))
+    show(metrics, unpacked(), (), at(0))
     assert value(metrics, "evergraft_tasks", namespace="vision", graph=GRAPH, phase="Succeeded") == 10
 
 
@@ -72,7 +77,7 @@ def test_ten_thousand_objects_are_never_unpacked_together(metrics: Metrics) -> N
     ],
 )
 def test_searches_without_progress(metrics: Metrics, phase: str, search: Mapping[str, Any], silent: int) -> None:
-    fleet.show(metrics, [task(phase, search={"runKey": "i1-c1", **search})], [], at(fleet.SILENT_S + 1))
+    show(metrics, [task(phase, search={"runKey": "i1-c1", **search})], [], at(fleet.SILENT_S + 1))
     assert value(metrics, "evergraft_searches_without_progress") == silent
 
 
@@ -80,7 +85,7 @@ def test_graphs_their_figures_and_their_maintenance(metrics: Metrics) -> None:
     document = graph_document(maintenance={"schedule": "0 3 * * *", "verify": "Weekly"})
     document["status"] |= {"version": 7, "bytes": 1000, "lastCollectionTime": "2026-03-02T03:00:05Z"}
     document["status"]["conditions"].append({"type": "Verified", "status": "False", "reason": "Damaged"})
-    fleet.show(metrics, [], [Thing.read(document)], at(0))
+    show(metrics, [], [Thing.read(document)], at(0))
     where = {"namespace": "ml", "graph": GRAPH}
     assert value(metrics, "evergraft_graph_version", **where) == 7
     assert value(metrics, "evergraft_graph_bytes", **where) == 1000
@@ -173,10 +178,10 @@ def test_the_table_names_every_failure_there_is() -> None:
 
 
 def test_counters_of_a_namespace_begin_at_zero(metrics: Metrics) -> None:
-    fleet.show(metrics, [task()], [], at(0))
+    show(metrics, [task()], [], at(0))
     assert value(metrics, "evergraft_worker_failures_total", namespace="vision", reason="OutOfMemory") == 0
     metrics.worker_failures.labels("vision", "OutOfMemory").inc()
-    fleet.show(metrics, [task()], [], at(15))
+    show(metrics, [task()], [], at(15))
     assert value(metrics, "evergraft_worker_failures_total", namespace="vision", reason="OutOfMemory") == 1
     assert value(metrics, "evergraft_reconcile_total", outcome="error") == 0
 

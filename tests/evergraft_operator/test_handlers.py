@@ -186,10 +186,11 @@ def test_it_runs_as_a_number_without_an_account(pod: str, monkeypatch: pytest.Mo
 def test_figures_that_cannot_be_told_once_are_told_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[int] = []
 
-    def show(*_: object) -> None:
+    def read(*_: object) -> fleet.Figures:
         told.append(len(told))
         if len(told) == 1:
             raise RuntimeError("an object nobody thought of")
+        return fleet.Figures()
 
     async def scenario() -> None:
         process = Process(read_settings({}), Configuration())
@@ -200,7 +201,7 @@ def test_figures_that_cannot_be_told_once_are_told_the_next_time(monkeypatch: py
         finally:
             await process.client.close()
 
-    monkeypatch.setattr(fleet, "show", show)
+    monkeypatch.setattr(fleet, "read", read)
     monkeypatch.setattr(process_module, "SHOW_S", 0.01)
     asyncio.run(scenario())
     assert len(told) > 1

@@ -113,7 +113,8 @@ def measure(metrics: Metrics, cluster: Cluster, numbers: random.Random) -> None:
         "parameters": 85_000_000 + 900_000 * num_routes,
         "bytes": 340_000_000 + 3_600_000 * num_routes,
     }
-    fleet.show(metrics, map(Thing.read, cluster.tasks.values()), [Thing.read(cluster.graph)], cluster.now)
+    tasks, graphs = map(Thing.read, cluster.tasks.values()), [Thing.read(cluster.graph)]
+    fleet.show(metrics, fleet.read(metrics, tasks, graphs, cluster.now))
     metrics.leader.set(1)
     metrics.queue_depth.set(numbers.randrange(4))
     metrics.event_loop_lag_seconds.observe(numbers.expovariate(200))
