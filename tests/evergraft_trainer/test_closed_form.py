@@ -69,6 +69,22 @@ def test_the_temperature_is_as_sharp_as_the_answers_are_right() -> None:
     assert temperature(wrong, labels) == min(TEMPERATURES)
 
 
+class Striped(Numbers):
+    """Three classes that take turns."""
+
+    def __init__(self, count: int) -> None:
+        self.labels = np.arange(count, dtype=np.int64) % 3
+
+
+@pytest.mark.parametrize("count", [9, 30, 33])
+def test_a_spread_keeps_classes_in_proportion_whatever_their_order(count: int) -> None:
+    spread = Spread(Striped(90), count)
+    places = [int(spread.image(index)[0, 0, 0]) for index in range(len(spread))]
+    assert places == sorted(set(places))
+    assert [int(label) for label in spread.labels] == [place % 3 for place in places]
+    assert np.bincount(spread.labels).tolist() == [count // 3] * 3
+
+
 @pytest.mark.parametrize("count", [1, 3, 7, 9, 90])
 def test_a_spread_keeps_classes_in_proportion(count: int) -> None:
     spread = Spread(Numbers(90), count)

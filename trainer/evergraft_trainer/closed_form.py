@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,7 +29,10 @@ TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0)
 
 @dataclass(frozen=True)
 class Spread:
-    """Every n-th image of a split, so that all classes stay in proportion: `count` of them, in the split's order."""
+    """`count` images of a split in its order: every n-th of them by class, so that all classes stay in proportion.
+
+    By their order in the split alone, a stride could fall in with that of the labels and leave whole classes out.
+    """
 
     split: Images
     count: int
@@ -36,17 +40,19 @@ class Spread:
     @property
     def labels(self) -> NDArray[np.int64]:
         """Class index of each image."""
-        return self.split.labels[[self._place(index) for index in range(self.count)]]
+        return self.split.labels[self._places]
 
     def __len__(self) -> int:
         return self.count
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """The decoded pixels."""
-        return self.split.image(self._place(index))
+        return self.split.image(int(self._places[index]))
 
-    def _place(self, index: int) -> int:
-        return index * len(self.split) // self.count
+    @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        by_class = np.argsort(self.split.labels, kind="stable")
+        return np.sort(by_class[np.arange(self.count) * len(self.split) // self.count])
 
 
 @dataclass(frozen=True)

@@ -110,11 +110,12 @@ def test_on_another_machine_earlier_tasks_are_learned_again_and_must_agree(
     assert without_times(again) == without_times(known)
     first = records.read_step(records.step_file(folder, 0, TASKS[0]))
     assert first is not None
-    records.write(records.step_file(folder, 0, TASKS[0]), replace(first, test_quality=0.123))
     (folder / records.END).unlink()
-    shutil.rmtree(tmp_path / "cache")
-    with pytest.raises(UserError, match=r"recorded test accuracy 0\.123"):
-        sitting.run(GRAFT, stream)
+    for profile, why in ((first.profile, "the code has changed"), ("another", "this machine computes otherwise")):
+        records.write(records.step_file(folder, 0, TASKS[0]), replace(first, test_quality=0.123, profile=profile))
+        shutil.rmtree(tmp_path / "cache")
+        with pytest.raises(UserError, match=rf"recorded test accuracy 0\.123.*: {why}"):
+            sitting.run(GRAFT, stream)
 
 
 def test_keys_follow_what_decides(stream: Mapping[str, Built], sitting: Sitting, tmp_path: Path) -> None:

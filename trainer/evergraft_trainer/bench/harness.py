@@ -190,11 +190,16 @@ class _Spent:
 
 
 def _same(known: Step, found: Step, folder: Path) -> None:
-    """Refuse to go on from another result than the recorded one, under the same numeric profile."""
-    if known.profile == found.profile and known.test_quality != found.test_quality:
+    """Refuse to go on from another result than the recorded one: the end would be held against another chain."""
+    if known.test_quality != found.test_quality:
+        why = (
+            "the code has changed what this key means"
+            if known.profile == found.profile
+            else "this machine computes otherwise; go on where the run was begun"
+        )
         raise UserError(
-            f"{folder}: {known.task}: recorded test accuracy {known.test_quality}, learned again {found.test_quality}; "
-            f"the code has changed what this key means"
+            f"{folder}: {known.task}: recorded test accuracy {known.test_quality}, learned again {found.test_quality}: "
+            f"{why}, or forget the run with --again"
         )
 
 
