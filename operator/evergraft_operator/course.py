@@ -171,22 +171,42 @@ def _begin(scene: Scene, course: Course) -> Course:
     age = seconds_between(scene.job.ended, scene.now) if scene.job is not None and scene.job.complete else REPORT_S
     if scene.current and age < REPORT_S:
         return replace(course, wait=Wait("the final report", "Reporting"), retry_s=REPORT_S - age)
-    if (scene.search is None or scene.current) and not scene.known.asked:
-        question = _question(scene, scene.search)
+    unread = (scene.search is None or scene.current) and not scene.known.asked
+    question = _question(scene, scene.search) if unread else None
+    wait, retry_s = _held(scene, attempt)
+    if question is not None and (wait is None or not _is_told(scene, wait)):
         return replace(course, question=question, wait=Wait(READING_HEAD, "ReadingHead"))
-    missing = (
-        [task for task in scene.wanted.task.spec.after if not scene.observed.after.get(task)] if scene.wanted else []
-    )
+    if wait is None:
+        return _started(scene, course, attempt + 1)
+    # What time alone ends is followed by a start at once, so HEAD is read meanwhile; `after` may last for days.
+    return replace(course, wait=wait, retry_s=retry_s, question=question if retry_s is not None else None)
+
+
+def _held(scene: Scene, attempt: int) -> tuple[Wait | None, float | None]:
+    """What the attempt after `attempt` waits for besides HEAD, and how many seconds where time alone ends that."""
+    after = scene.wanted.task.spec.after if scene.wanted is not None else ()
+    missing = [task for task in after if not scene.observed.after.get(task)]
     if missing and attempt == 0:
-        return replace(course, wait=Wait(_after_sentence(missing, scene.observed.after), "After"))
+        return Wait(_after_sentence(missing, scene.observed.after), "After"), None
     retry = _retry_s(scene)
     if retry > 0:
         told = scene.job.failure if scene.job is not None and scene.job.failure else "the Job before ended"
         due = reading.written(scene.now + datetime.timedelta(seconds=retry))  # The same words until then.
-        return replace(course, wait=Wait(f"the next attempt at {due} ({told})", "BackOff"), retry_s=retry)
+        return Wait(f"the next attempt at {due} ({told})", "BackOff"), retry
     if scene.observed.refused:
-        return replace(course, wait=waiting.for_refusal(scene.observed.refused), retry_s=REFUSED_RETRY_S)
-    return _started(scene, course, attempt + 1)
+        return waiting.for_refusal(scene.observed.refused), REFUSED_RETRY_S
+    return None, None
+
+
+def _is_told(scene: Scene, wait: Wait) -> bool:
+    """Whether the status, for the spec as it stands, tells of such a wait already: then HEAD was read before it did.
+
+    A steward's answer goes with its Job after an hour. To tell of HEAD each time, and then of the wait again, would be
+    two writes for nothing. Details may have changed since, so only the words before a colon are compared.
+    """
+    going = scene.previous.conditions.get("Reconciling")
+    same_spec = going is not None and going.generation == scene.observed.task.generation
+    return same_spec and scene.previous.waiting.partition(":")[0] == wait.sentence.partition(":")[0]
 
 
 def _question(scene: Scene, search: Search | None) -> Question:

@@ -42,9 +42,15 @@ def plan(observed: Observed, previous: Previous, now: Moment) -> Plan:
         delete=delete,
         status=fields if fields != dict(task.status) else None,
         # Whoever still trains could commit after the removal.
-        removal=None if observed.jobs else Removal(uid=task.uid, task=raw_task_id(task)),
+        removal=None if observed.jobs else Removal(task.uid, raw_task_id(task), _iteration(observed, previous)),
         requeue_s=max(1.0, left),
     )
+
+
+def _iteration(observed: Observed, previous: Previous) -> int:
+    """The highest iteration that the Task came to, by its own spec or by what HEAD had before it."""
+    known = previous.search.run.iteration if previous.search is not None else 0
+    return max(admission.raw_iteration(observed.task.spec), known)
 
 
 def _own(observed: Observed, previous: Previous) -> bool:

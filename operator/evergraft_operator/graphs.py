@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from evergraft.api.modulegraph import Maintenance, ModuleGraph
-from evergraft_operator import admission, conditions, cron, policy, reading, report, stewards, waiting
+from evergraft_operator import admission, conditions, cron, policy, reading, stewards, whereabouts
 from evergraft_operator.conditions import Condition
 from evergraft_operator.events import Event
 from evergraft_operator.graphstatus import (
@@ -34,11 +34,8 @@ __all__ = ["GraphObserved", "reconcile_graph"]
 
 RETRY_S = 300.0
 """How long a steward that failed stays for its log before the next one takes its name."""
-HELD_AFTER_S = 30.0
-"""How long a steward may take to start before its graph tells of it."""
-LOOK_S = 15.0
 REFUSED_RETRY_S = 60.0
-"""How long a steward's Job that the API server refused is not tried again."""
+"""How long a steward's Job that the API server refused is not tried again, nor one deleted again that stays."""
 LONG = ("collect", "verify")
 """Duties beside which another steward may be at work."""
 _INTERVALS = {"Daily": 1, "Weekly": 7, "Monthly": 30}
@@ -55,14 +52,14 @@ def reconcile_graph(observed: GraphObserved, now: Moment) -> Plan:
     status = learn(read_status(thing.status), observed)
     errands = () if spec is None or refusal is not None else tuple(_errands(spec, status, observed, now))
     act = _send(observed, spec, errands, now) if spec is not None else Plan()
-    held = _held_up(observed, now)
+    held = whereabouts.held_up(observed, now)
     wanted = list(_conditions(observed, status, refusal, before, errands, held))
     fields = fields_of(
         status, conditions.settle(before, wanted, generation=thing.generation, now=now), thing.generation
     )
     changed = fields != dict(thing.status)
     due = _next_due(spec, status, thing, now) if spec is not None and refusal is None else None
-    look = _next_look(observed, now)
+    look = whereabouts.next_look(observed, now)
     waits = [time for time in (act.requeue_s, due, look) if time is not None]
     return Plan(
         create=act.create,
@@ -172,9 +169,14 @@ def maintenance_due(spec: ModuleGraph, status: GraphStatus, *, created: Moment) 
 
 
 def _send(observed: GraphObserved, spec: ModuleGraph, errands: Iterable[Errand], now: Moment) -> Plan:
-    """Create the Job of the first errand in whose way no steward is; one that has only just failed lets others by."""
+    """Create the Job of the first errand in whose way no steward is; one that has only just failed lets others by.
+
+    First those go that are lost. Stewards are deleted in the background, so that no pod keeps the name of its Job.
+    """
+    if gone := whereabouts.lost(observed, now):
+        return Plan(delete=tuple(Deletion.of(job, foreground=False) for job in gone))
     rests: list[float] = []
-    at_work = [job.duty for job in observed.jobs if not job.finished or job.deleting is not None]
+    at_work = [job.duty for job in observed.jobs if whereabouts.in_the_way(job, now)]
     for errand in errands:
         if any(errand.duty in LONG or duty not in LONG for duty in at_work):
             continue
@@ -186,8 +188,9 @@ def _send(observed: GraphObserved, spec: ModuleGraph, errands: Iterable[Errand],
             job = stewards.steward_job(observed.graph, spec, errand, settings=observed.settings)
             return Plan(create=(job,))
         left = RETRY_S - seconds_between(spent.ended or spent.created, now)
-        if left <= 0:
-            return Plan(delete=(Deletion.of(spent),))
+        # One that is going, and is waited for no longer, was deleted in the foreground; this frees its name.
+        if left <= 0 or spent.deleting is not None:
+            return Plan(delete=(Deletion.of(spent, foreground=False),), requeue_s=REFUSED_RETRY_S)
         rests.append(left)
     return Plan(requeue_s=min(rests, default=None))
 
@@ -218,33 +221,6 @@ def _conditions(
     else:
         yield Condition("Stalled", "False", "NotStalled", "nothing needs a person")
     yield _verification(observed, before)
-
-
-def _held_up(observed: GraphObserved, now: Moment) -> tuple[str, str] | None:
-    """Reason and sentence about a steward that failed before or does not start; None if all goes well."""
-    job = next((job for job in observed.jobs if job.live), None)
-    if job is None:
-        return None
-    mine = [pod for pod in observed.pods if pod.owner == job.uid]
-    failed = [pod for pod in mine if pod.phase == "Failed"]
-    if failed:
-        last = max(failed, key=lambda pod: (pod.ended or reading.EPOCH, pod.name))
-        told = reading.text(report.document(last.message).get("reason"), 500) or last.end_reason or "no report"
-        return "StewardRetrying", f"steward {job.name} is tried again: {told}"
-    if seconds_between(job.created, now) < HELD_AFTER_S:
-        return None
-    wait = waiting.for_pods(job, mine, observed.events, now)
-    if wait is None:
-        return None
-    return "StewardWaiting", f"steward {job.name} does not start, and Tasks wait for it: {wait.sentence}"
-
-
-def _next_look(observed: GraphObserved, now: Moment) -> float | None:
-    """When to look again whether a steward has started, None if all have."""
-    job = next((job for job in observed.jobs if job.live), None)
-    if job is None or any(pod.owner == job.uid and pod.ready for pod in observed.pods):
-        return None
-    return max(HELD_AFTER_S - seconds_between(job.created, now), LOOK_S)
 
 
 def _bad_schedule(graph: Thing) -> tuple[str, str] | None:

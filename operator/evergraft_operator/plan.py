@@ -18,16 +18,21 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True)
 class Deletion:
-    """A Job to delete, with its pods first (foreground); `uid` is the precondition."""
+    """A Job to delete; `uid` is the precondition.
+
+    In the `foreground` it stays until its pods are gone, so that it can be seen that they may still be at work. Else
+    it is gone at once, its name is free, and its pods follow: one on a dead node, which never does, holds nothing up.
+    """
 
     namespace: str
     name: str
     uid: str
+    foreground: bool = True
 
     @classmethod
-    def of(cls, job: Job) -> Deletion:
+    def of(cls, job: Job, *, foreground: bool = True) -> Deletion:
         """The deletion of `job`."""
-        return cls(job.namespace, job.name, job.uid)
+        return cls(job.namespace, job.name, job.uid, foreground)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class Previous:
     lost_s: int = 0
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     phase: str = ""
+    waiting: str = ""
 
 
 def read(value: Mapping[str, Any]) -> Previous:
@@ -78,6 +79,7 @@ def read(value: Mapping[str, Any]) -> Previous:
         lost_s=reading.whole(seconds.get("lost"), high=10**15) or 0,
         conditions=conditions.read(value),
         phase=reading.text(value.get("phase"), 16),
+        waiting=reading.text(value.get("waiting"), 1000),
     )
 
 

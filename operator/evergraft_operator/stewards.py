@@ -55,14 +55,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Removal:
-    """A route to take out of service, for a Task that is being deleted."""
+    """A route to take out of service, for a Task that is being deleted; none of a later `iteration` than it came to."""
 
     uid: str
     task: str
+    iteration: int = 1
 
     def to_json(self) -> Fields:
         """The JSON form."""
-        return {"uid": self.uid, "task": self.task}
+        return {"uid": self.uid, "task": self.task, "iteration": self.iteration}
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ DECIDES = (
     "scene",
     "stalls",
     "waiting",
+    "whereabouts",
 )
 """Modules that choose reasons."""
 NO_REASONS = {

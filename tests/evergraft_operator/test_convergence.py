@@ -111,6 +111,16 @@ def steward(cluster: Cluster, number: int) -> None:
             cluster.collect_job(key)
 
 
+def lose_steward(cluster: Cluster, number: int) -> None:
+    """The node of every steward at work dies; one of them had begun."""
+    for key in stewards_of(cluster):
+        cluster.make_pods(key)
+        for pod in cluster.active(cluster.jobs[key]):
+            if number % 2:
+                cluster.start_pod(pod)
+            cluster.lose_node(pod)
+
+
 def break_steward(cluster: Cluster, number: int) -> None:
     for key in stewards_of(cluster):
         cluster.make_pods(key)
@@ -224,6 +234,7 @@ STEPS: dict[str, Step] = {
     "second leader": with_job(second_leader),
     "steward": steward,
     "broken steward": break_steward,
+    "lost steward": lose_steward,
     "suspend": lambda cluster, number: change_spec(cluster, suspend=bool(number % 2)),
     "iteration": lambda cluster, number: change_spec(
         cluster, iteration=cluster.tasks[KEY]["spec"].get("iteration", 1) + 1 if KEY in cluster.tasks else 1
@@ -468,6 +479,25 @@ def test_tasks_that_wait_for_each_other_all_end(script: list[tuple[str, int]], o
     assert {task["status"]["phase"] for task in cluster.tasks.values()} == {"Succeeded"}
     first = [next(i for i, line in enumerate(cluster.log) if f"create {name}-" in line) for name in order]
     assert first == sorted(first)
+
+
+@pytest.mark.parametrize(("ready", "duties"), [(False, ["init", "heads"]), (True, ["heads"])])
+def test_a_node_that_dies_under_each_steward_holds_no_task_up(ready: bool, duties: list[str]) -> None:
+    cluster = Cluster(graph=graph_document(ready=ready), tasks={KEY: task_document()})
+    lost: list[str] = []
+    while not workers(cluster):
+        assert cluster.clock < 1000, "no steward came after the one that was lost"
+        cluster.reconcile()
+        for key in stewards_of(cluster):
+            job = Job.read(cluster.jobs[key])
+            if job.live and job.duty not in lost:
+                lost.append(job.duty)
+                lose_steward(cluster, 1)
+            elif job.live and all("deletionTimestamp" not in p["metadata"] for p in cluster.pods_of(cluster.jobs[key])):
+                cluster.finish_steward(key)
+        cluster.clock += 15
+        cluster.step += 1
+    assert lost == duties
 
 
 def test_of_two_tasks_with_one_id_the_younger_takes_over_once_the_older_is_gone() -> None:

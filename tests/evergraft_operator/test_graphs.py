@@ -16,7 +16,7 @@ from evergraft_operator import facts as facts_module
 from evergraft_operator.conditions import Condition, read
 from evergraft_operator.graphs import GraphObserved, reconcile_graph
 from evergraft_operator.observed import Job, KubeEvent, Pod, Thing
-from evergraft_operator.plan import Plan
+from evergraft_operator.plan import Deletion, Plan
 from evergraft_operator.report import Totals
 from evergraft_operator.settings import Policy, Settings, StewardPods
 from evergraft_operator.stewards import Question, Removal
@@ -91,6 +91,92 @@ def test_one_steward_at_a_time() -> None:
     assert plan.create == ()
     leaving = replace(working, complete=True, deleting=at(0))
     assert reconcile_graph(seen(graph_document(ready=False), jobs=(leaving,)), at(0)).create == ()
+
+
+def sent(plan: Plan, time: float = 0) -> Job:
+    """The steward that `plan` creates, as the API server keeps it."""
+    (document,) = plan.create
+    meta = {**document["metadata"], "uid": "s1", "creationTimestamp": reading.written(at(time))}
+    return Job.read({**document, "metadata": meta})
+
+
+def run_by(*pods: Fields) -> tuple[Pod, ...]:
+    return tuple(map(Pod.read, pods))
+
+
+ERRANDS: dict[str, dict[str, Any]] = {
+    "init": {"document": graph_document(ready=False)},
+    "heads": {"questions": (Question("uid-0", "vision/t0", RunKey(1, 1), 0),)},
+    "remove": {"removals": (Removal("uid-r", "vision/old"),)},
+    "collect": {"document": graph_document(maintenance={"schedule": "0 12 * * *"})},
+    "verify": {"document": graph_document(maintenance={"verify": "Daily"})},
+}
+
+
+@pytest.mark.parametrize("asked", sorted(ERRANDS))
+def test_a_steward_that_went_with_its_node_is_replaced_and_told_of(asked: str) -> None:
+    facts, time = ERRANDS[asked], DAY
+    job = sent(reconcile_graph(seen(**facts), at(time)), time)
+    assert job.duty == asked
+    dead = run_by(pod_document("s", job="s1", ready=True, created=time, deleting=time + 100))
+    stopping = reconcile_graph(seen(**facts, jobs=(job,), pods=dead), at(time + 99))
+    assert (stopping.create, stopping.delete, stopping.requeue_s) == ((), (), 15)
+    assert conditions(stopping)["Reconciling"].reason in ("Initializing", "Settled")
+    late = reconcile_graph(seen(**facts, jobs=(job,), pods=dead), at(time + 160))
+    told = conditions(late)["Reconciling"]
+    assert (told.status, told.reason, late.delete) == ("True", "StewardLost", ())
+    assert told.message.endswith("it is replaced after 2026-03-02T12:02:40Z")
+    over = reconcile_graph(seen(**facts, jobs=(job,), pods=dead), at(time + 161))
+    # In the foreground its Job would wait for the pod that never ends, and keep the name that the next one needs.
+    assert over.delete == (Deletion(job.namespace, job.name, "s1", foreground=False),)
+    assert conditions(over)["Reconciling"].message == told.message
+    assert duty(reconcile_graph(seen(**facts, pods=dead), at(time + 162))) == asked
+
+
+def test_a_steward_of_whom_a_part_still_works_is_waited_for() -> None:
+    facts: dict[str, Any] = {"questions": questions(45)}
+    job = sent(reconcile_graph(seen(**facts), at(0)))
+    lost, over = pod_document("s-0", job="s1", deleting=0), pod_document("s-1", job="s1", phase="Succeeded")
+    here = pod_document("s-2", job="s1", ready=True)
+    assert reconcile_graph(seen(**facts, jobs=(job,), pods=run_by(lost, over, here)), at(600)).delete == ()
+    ended = pod_document("s-2", job="s1", phase="Succeeded")
+    assert len(reconcile_graph(seen(**facts, jobs=(job,), pods=run_by(lost, over, ended)), at(600)).delete) == 1
+
+
+def test_a_lost_steward_is_found_beside_another_at_work() -> None:
+    facts = ERRANDS["heads"]
+    job = sent(reconcile_graph(seen(**facts), at(0)))
+    verifier = Job(name="v", namespace="ml", uid="v1", duty="verify", created=at(0))
+    pods = run_by(pod_document("v", job="v1", ready=True), pod_document("s", job="s1", deleting=100))
+    late = reconcile_graph(seen(**facts, jobs=(verifier, job), pods=pods), at(150))
+    assert (conditions(late)["Reconciling"].reason, late.requeue_s) == ("StewardLost", 15)
+    assert [item.uid for item in reconcile_graph(seen(**facts, jobs=(verifier, job), pods=pods), at(161)).delete] == [
+        "s1"
+    ]
+
+
+@pytest.mark.parametrize("failure", [None, "DeadlineExceeded"])
+def test_a_job_that_does_not_go_holds_the_next_back_no_longer_than_its_grace_lets_it(failure: str | None) -> None:
+    stuck = Job(name="x", namespace="ml", uid="s0", duty="heads", failure=failure, ended=at(0), deleting=at(0))
+    pods = run_by(pod_document("s", job="s0", deleting=0))
+    facts = {**ERRANDS["heads"], "jobs": (stuck,), "pods": pods}
+    early = reconcile_graph(seen(**facts), at(20))
+    assert (early.create, early.requeue_s) == ((), 10)
+    assert not conditions(early)["Reconciling"].holds
+    told = reconcile_graph(seen(**facts), at(31))
+    assert (told.create, told.requeue_s, conditions(told)["Reconciling"].reason) == ((), 59, "StewardStopping")
+    assert conditions(told)["Reconciling"].message.endswith("at most until 2026-03-01T12:01:30Z")
+    after = reconcile_graph(seen(**facts), at(90))
+    assert duty(after) == "heads"
+    assert not conditions(after)["Reconciling"].holds
+
+
+def test_a_name_that_a_job_keeps_which_does_not_go_is_freed() -> None:
+    facts = ERRANDS["heads"]
+    job = replace(sent(reconcile_graph(seen(**facts), at(0))), failure="DeadlineExceeded", ended=at(0), deleting=at(0))
+    freed = reconcile_graph(seen(**facts, jobs=(job,)), at(90))
+    assert freed.delete == (Deletion(job.namespace, job.name, "s1", foreground=False),)
+    assert duty(reconcile_graph(seen(**facts), at(91))) == "heads"
 
 
 def questions(number: int) -> tuple[Question, ...]:

@@ -17,6 +17,7 @@ from evergraft_operator.plan import Plan
 from evergraft_operator.reconcile import reconcile
 from evergraft_operator.report import HeadState, Heard, Progress, RouteReport
 from evergraft_operator.settings import Policy, Settings
+from evergraft_operator.stewards import Removal
 from evergraft_operator.testing.documents import (
     ROUTE,
     Fields,
@@ -395,6 +396,52 @@ def test_after_waits_for_the_others() -> None:
     assert len(both.create) == 1
 
 
+def test_what_is_waited_for_is_told_once_and_head_is_read_again_when_that_is_over() -> None:
+    """A steward's answer goes with its Job after an hour; who waits for days must not ask every hour."""
+    spec = {"after": ["vision/svhn", "vision/mnist"]}
+    absent = {"vision/svhn": False, "vision/mnist": False}
+    waits = reconcile(seen(spec=spec, heads=heads(OPEN), after=absent), at(0))
+    later = reconcile(seen(waits.status, spec=spec, after=absent), at(7200))
+    assert (later.question, later.writes) == (None, False)
+    one = reconcile(seen(waits.status, spec=spec, after={**absent, "vision/svhn": True}), at(7200))
+    assert one.status is not None
+    assert (one.question, one.status["waiting"]) == (None, "after: vision/mnist to commit")
+    both = dict.fromkeys(absent, True)
+    over = reconcile(seen(waits.status, spec=spec, after=both), at(7300))
+    assert (over.create, over.question is not None) == ((), True)
+    assert over.status is not None
+    assert over.status["waiting"] == READING_HEAD
+    assert len(reconcile(seen(over.status, spec=spec, after=both, heads=heads(OPEN)), at(7310)).create) == 1
+    closed = reconcile(seen(over.status, spec=spec, after=both, heads=heads(CLOSED)), at(7310))
+    assert (closed.create, reasons(closed)) == ((), ["AlreadyCommitted"])
+
+
+def test_another_spec_is_looked_up_at_head_though_it_waits_for_the_same() -> None:
+    spec = {"after": ["vision/svhn"]}
+    waits = reconcile(seen(spec=spec, heads=heads(OPEN), after={"vision/svhn": False}), at(0))
+    document = task_document(after=spec["after"], iteration=2)
+    document["status"] = waits.status
+    document["metadata"]["generation"] = 2
+    plan = reconcile(replace(seen(after={"vision/svhn": False}), task=Thing.read(document)), at(60))
+    assert plan.question is not None
+    assert plan.question.run == RunKey(2, 1)
+
+
+def test_what_time_alone_ends_is_told_on_while_head_is_read_again() -> None:
+    told = 'jobs "x" is forbidden: exceeded quota: q, used: count/jobs.batch=5'
+    refused = reconcile(seen(heads=heads(OPEN), refused=told), at(0))
+    again = reconcile(seen(refused.status, refused=told), at(3600))
+    assert (again.question is not None, again.writes, again.requeue_s) == (True, False, 60)
+    over = reconcile(seen(refused.status), at(3660))
+    assert (over.question is not None, over.create) == (True, ())
+    job = replace(JOB, attempt=9, failure="FailedIndexes", ended=at(0))
+    pauses = reconcile(seen(open_status(9), jobs=(job,), heads=heads(OPEN, attempt=9)), at(4))
+    still = reconcile(seen(pauses.status, jobs=(job,)), at(100))
+    assert (still.question is not None, still.writes, still.requeue_s) == (True, False, 200)
+    ended = reconcile(seen(pauses.status, jobs=(job,)), at(300))
+    assert (ended.question is not None, ended.create) == (True, ())
+
+
 def test_a_failed_job_is_followed_by_another_after_a_pause() -> None:
     job = replace(JOB, failure="FailedIndexes", ended=at(0))
     early = reconcile(seen(open_status(), jobs=(job,), heads=heads(OPEN, attempt=1)), at(4))
@@ -499,7 +546,7 @@ def test_deleting_a_task_with_its_route() -> None:
     first = deleting("Delete", finalizers=held, jobs=(JOB,))
     assert (len(first.delete), first.removal, first.finalizer) == (1, None, None)
     then = deleting("Delete", finalizers=held)
-    assert then.removal is not None
+    assert then.removal == Removal("task-uid", TASK, iteration=1)
     assert then.status is not None
     assert then.status["phase"] == "Deleting"
     done = deleting("Delete", finalizers=held, removal=RemovalFact(uid="task-uid", done=True))

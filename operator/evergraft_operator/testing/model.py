@@ -134,8 +134,11 @@ class Cluster:
         for deletion in plan.delete:
             job = self.jobs[deletion.namespace, deletion.name]
             assert job["metadata"]["uid"] == deletion.uid
-            assert "deletionTimestamp" not in job["metadata"], "a write without a change"
-            self.delete_job((deletion.namespace, deletion.name))
+            if deletion.foreground:
+                assert "deletionTimestamp" not in job["metadata"], "a write without a change"
+                self.delete_job((deletion.namespace, deletion.name))
+            else:
+                self.collect_job((deletion.namespace, deletion.name))
         for job in plan.create:
             self._create(copy.deepcopy(job))
         thing = self.graph if key is None else self.tasks[key]
@@ -269,7 +272,10 @@ class Cluster:
                     "uid": f"{name}-uid",
                     "creationTimestamp": reading.written(self.now),
                     "ownerReferences": [{"kind": "Job", "uid": job["metadata"]["uid"]}],
-                    "labels": {labels.JOB_INDEX: str(index)},
+                    "labels": {
+                        labels.JOB_INDEX: str(index),
+                        labels.COMPONENT: job["metadata"]["labels"][labels.COMPONENT],
+                    },
                 },
                 "status": {"phase": "Pending", "conditions": []},
             }
@@ -288,6 +294,7 @@ class Cluster:
             ],
             "containerStatuses": [
                 {
+                    "name": pod["metadata"]["labels"][labels.COMPONENT],
                     "imageID": f"docker.io/evergraft/trainer@sha256:{'cd' * 32}",
                     "state": {"running": {"startedAt": time}},
                 }
@@ -298,7 +305,8 @@ class Cluster:
         """A pod has a node, and its container waits."""
         if pod["status"]["phase"] == "Pending":
             placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": reading.written(self.now)}
-            box = {"imageID": "", "state": {"waiting": {"reason": reason, "message": "no luck"}}}
+            name = pod["metadata"]["labels"][labels.COMPONENT]
+            box = {"name": name, "imageID": "", "state": {"waiting": {"reason": reason, "message": "no luck"}}}
             pod["status"] |= {"conditions": [placed], "containerStatuses": [box]}
 
     def end_pod(self, pod: Fields, code: int, *, message: str = "", reason: str = "", keep: bool = True) -> None:
@@ -307,7 +315,8 @@ class Cluster:
         if job is None or pod["status"]["phase"] not in ("Running", "Pending"):
             return
         status, began = pod["status"], reading.written(self.now)
-        box = (status.get("containerStatuses") or [{"state": {}}])[0]
+        name = pod["metadata"]["labels"][labels.COMPONENT]
+        box = (status.get("containerStatuses") or [{"name": name, "state": {}}])[0]
         began = reading.mapping(box, "state", "running").get("startedAt", began)
         end = {"exitCode": code, "message": message, "startedAt": began, "finishedAt": reading.written(self.now)}
         box["state"] = {"terminated": {**end, "reason": reason or ("Error" if code else "Completed")}}

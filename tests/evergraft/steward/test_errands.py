@@ -10,6 +10,7 @@ import pytest
 
 from evergraft.cli import main
 from evergraft.errors import ConflictError, FormatError, SpecError, StoreConflictError
+from evergraft.names import RunKey
 from evergraft.steward import duties
 from evergraft.steward.answer import Answer
 from evergraft.steward.errand import read_errand
@@ -98,6 +99,20 @@ def test_a_route_is_removed_once(graph: Path) -> None:
     assert do(errand(graph.parent / "nowhere", "remove", tasks=[{"task": "a/one"}])).exit_code == 0
     with pytest.raises(ConflictError, match="RouteRemoved"):
         land(store, head, "a/one")  # its run key stays closed
+
+
+def test_a_removal_that_comes_late_takes_no_route_that_was_trained_anew(graph: Path) -> None:
+    meant = errand(graph, "remove", tasks=[{"uid": "u", "task": "a/one", "iteration": 1}])
+    assert do(meant).exit_code == 0
+    store = FileStore(graph)
+    land(store, log.read_graph(store), "a/one", run=RunKey(2, 1))
+    late = do(meant)
+    assert (late.exit_code, late.removed) == (64, [False])
+    assert "run i2-c1 is closed, later than iteration 1; its route stays" in late.reason
+    state = log.read_graph(store).task("a/one")
+    assert state is not None
+    assert state.route is not None
+    assert do(errand(graph, "remove", tasks=[{"uid": "v", "task": "a/one", "iteration": 2}])).removed == [True]
 
 
 def test_a_route_that_others_build_on_stays(graph: Path) -> None:

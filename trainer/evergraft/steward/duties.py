@@ -65,7 +65,7 @@ def _heads(errand: Errand, store: Store) -> Answer:
 
 def _remove(errand: Errand, store: Store) -> Answer:
     """Take tasks' routes out of service, whichever can go first; exit code 64 if one has to stay."""
-    tasks = errand.named()
+    tasks, iterations = errand.named(), errand.iterations()
     told: dict[str, str] = {}
     stays: dict[str, str] = {}
     left = tuple(dict.fromkeys(tasks))
@@ -73,7 +73,7 @@ def _remove(errand: Errand, store: Store) -> Answer:
         stays = {}
         for task in left:
             try:
-                told[task] = _remove_one(store, task)
+                told[task] = _remove_one(store, task, iterations.get(task))
             except UserError as error:
                 stays[task] = str(error)
         # What builds on another may be among them, so another turn may do what this one could not.
@@ -87,11 +87,11 @@ def _remove(errand: Errand, store: Store) -> Answer:
     return Answer(reason, graph=graph, removed=[task not in stays for task in tasks], exit_code=code)
 
 
-def _remove_one(store: Store, task: str) -> str:
+def _remove_one(store: Store, task: str, iteration: int | None) -> str:
     """Take a task's route out of service, in a sentence; done already where there is none.
 
     Raises:
-        UserError: it is the root, or others build on it.
+        UserError: it is the root, of a later iteration than is meant, or others build on it.
     """
     if task == ROOT_TASK:
         raise UserError("remove: the root is no task's route and stays")
@@ -102,7 +102,7 @@ def _remove_one(store: Store, task: str) -> str:
     if state is None or state.route is None:
         return f"{task}: no route serves it at version {version}"
     try:
-        after = remove_route(store, task, author=AUTHOR)
+        after = remove_route(store, task, iteration=iteration, author=AUTHOR)
     except ConflictError:
         state, version = log.read_task(store, task)
         if state is not None and state.route is None:

@@ -54,6 +54,12 @@ class Errand:
             raise SpecError(f"{VARIABLE}: tasks: expected objects with a task id each")
         return found
 
+    def iterations(self) -> dict[str, int]:
+        """The last iteration that is meant, of each task that has one in the errand."""
+        found = self.fields.get("tasks")
+        items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+        return {str(item.get("task")): item["iteration"] for item in items if isinstance(item.get("iteration"), int)}
+
     def grace_s(self) -> float:
         """The grace period of a collection in seconds.
 

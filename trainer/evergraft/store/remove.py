@@ -13,18 +13,30 @@ from evergraft.store import log
 from evergraft.store.seam import Store
 
 
-def remove_route(store: Store, task: str, *, force: bool = False, author: str = "evergraft remove") -> Graph:
+def remove_route(
+    store: Store,
+    task: str,
+    *,
+    force: bool = False,
+    iteration: int | None = None,
+    author: str = "evergraft remove",
+) -> Graph:
     """Remove the route of `task`; the graph after it. A later run at its run key stops with RouteRemoved.
 
     With `force` also while others build on it: their answers stay what they are, since they keep what they share.
+    With `iteration` only if no later one is closed: who comes late takes no route that was trained anew.
 
     Raises:
-        ConflictError: it has no route, it is the root, or others build on it and it is not forced.
+        ConflictError: it has no route, it is the root, it is of a later iteration, or others build on it and it is not
+            forced.
         StoreUnavailableError: not known whether it landed; running again is safe.
     """
     graph = log.read_graph(store)
 
     def guard(head: Graph) -> None:
+        state = head.task(task)
+        if iteration is not None and state is not None and state.run is not None and state.run.iteration > iteration:
+            raise ConflictError(f"{task}: run {state.run} is closed, later than iteration {iteration}; its route stays")
         others = builders(head, task)
         if others and not force:
             raise ConflictError(
