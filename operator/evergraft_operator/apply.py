@@ -89,12 +89,16 @@ class Applier:
 
     async def _delete(self, deletion: Deletion) -> None:
         try:
-            answer = await self.client.delete(JOB, deletion.namespace, deletion.name, uid=deletion.uid)
+            answer = await self.client.delete(
+                JOB, deletion.namespace, deletion.name, uid=deletion.uid, foreground=deletion.foreground
+            )
         except (MissingError, ConflictedError):  # A conflict is another Job of this name.
             self.vanished(deletion.uid)
             return
         if answer.get("kind") == JOB.name:
             self.changed(JOB, answer)
+        elif answer.get("kind") == "Status":
+            self.vanished(deletion.uid)
 
     async def _create(self, job: Fields) -> None:
         namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
@@ -136,13 +140,27 @@ class Applier:
             "status": status,
         }
         try:
-            self.changed(kind, await self.client.apply_status(kind, thing.namespace, document))
+            applied = await self.client.apply_status(kind, thing.namespace, document)
+            # Nobody here sees what is left of another's status: an old outcome among it would end a run just begun.
+            self.changed(kind, await self._cleared(kind, thing, status, applied))
         except MissingError:
             self.vanished(thing.uid)
         except ConflictedError as error:
             live = await self._look(kind, thing)
             if reading.mapping(live, "status") != status:  # Else it was ours that landed, and its answer was lost.
                 raise _overtaken(error) from error
+
+    async def _cleared(self, kind: Kind, thing: Thing, status: Fields, applied: Fields) -> Fields:
+        """The object as it is without what the apply left in its status: fields that another manager owns too.
+
+        A restored backup or an edit by hand leaves such, and the operator believes its own status. They are taken out
+        once; if they are back at once, the next reconcile finds them.
+        """
+        surplus = _surplus(reading.mapping(applied, "status"), status)
+        if not surplus:
+            return applied
+        patch = {"metadata": {"uid": thing.uid, "resourceVersion": _version(applied)}, "status": surplus}
+        return await self.client.merge(kind, thing.namespace, thing.name, patch, part="status")
 
     async def _look(self, kind: Kind, thing: Thing) -> Fields:
         """The object of that name as it is now, empty if it is gone; the cache learns of it."""
@@ -153,6 +171,23 @@ class Applier:
             return {}
         self.changed(kind, live)
         return live
+
+
+def _surplus(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Fields:
+    """The merge patch that takes out of `found`, to which `wanted` was applied, what `wanted` has not."""
+    patch: Fields = {}
+    for name, value in found.items():
+        ours = wanted.get(name)
+        if name not in wanted:
+            patch[name] = None
+        elif isinstance(value, dict) and isinstance(ours, dict):
+            if inner := _surplus(value, ours):
+                patch[name] = inner
+        elif isinstance(value, list) and isinstance(ours, list) and len(value) > len(ours):
+            # The conditions, each type once, ours all among them. A merge patch can only give a list whole; what is as
+            # it was in it does not change hands.
+            patch[name] = ours
+    return patch
 
 
 def _overtaken(error: ConflictedError) -> OvertakenError:

@@ -151,13 +151,13 @@ class Client:
         """Create an object; ConflictedError if there is one of that name."""
         return await self._send("create", kind, kind.path(namespace), body=document)
 
-    async def merge(self, kind: Kind, namespace: str, name: str, patch: Fields) -> Fields:
-        """Change a few fields; a resourceVersion in the patch's metadata makes it conditional."""
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Fields, *, part: str = "") -> Fields:
+        """Change a few fields, of the status as its `part`; a resourceVersion in the patch makes it conditional."""
         content = "application/merge-patch+json"
-        return await self._send("patch", kind, kind.path(namespace, name), body=patch, content=content)
+        return await self._send("patch", kind, kind.path(namespace, name, part), body=patch, content=content)
 
     async def apply_status(self, kind: Kind, namespace: str, document: Fields) -> Fields:
-        """Server-side apply of the whole status in `document`, as its one field owner.
+        """Server-side apply of the whole status in `document`, as its field owner; what others own too stays in it.
 
         A resourceVersion in its metadata makes it conditional, on the status too: ConflictedError if the object has
         changed since.
@@ -170,12 +170,15 @@ class Client:
         """Put a whole object in the place of the version it was read at."""
         return await self._send("update", kind, kind.path(namespace, name), body=document)
 
-    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str) -> Fields:
-        """Delete that very object, what it owns first."""
+    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str, foreground: bool = True) -> Fields:
+        """Delete that very object, what it owns first, or with `foreground` false at once and what it owns after it.
+
+        The answer is the object as it stays for now, or a Status where it is gone.
+        """
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
-            "propagationPolicy": "Foreground",
+            "propagationPolicy": "Foreground" if foreground else "Background",
             "preconditions": {"uid": uid},
         }
         return await self._send("delete", kind, kind.path(namespace, name), body=options)

@@ -148,10 +148,10 @@ class Controller:
 
     def _note(self, observed: Observed, plan: Plan) -> None:
         """Keep what the Task asks of its graph and what its workers say of it; wake the graph if that is new."""
-        graph = observed.graph
-        if graph is None:
-            return
-        name, uid = f"{graph.namespace}/{graph.name}", observed.task.uid
+        graph, uid = observed.graph, observed.task.uid
+        if graph is None or self.observer.cache.is_gone(uid):
+            return  # Whoever went meanwhile was forgotten, and asks nothing any more.
+        name = f"{graph.namespace}/{graph.name}"
         news = self.notes.ask(uid, Ask(name, plan.question, plan.removal))
         told = [found.totals for pod in observed.pods if pod.over and (found := report.worker_report(pod.message))]
         if admission.is_denied(plan.status or observed.task.status):

@@ -395,6 +395,36 @@ def test_a_status_of_an_older_version_is_refused_and_one_of_another_owner_said_a
     assert {cause["reason"] for cause in answer["details"]["causes"]} == {"FieldManagerConflict"}
 
 
+def test_what_another_field_manager_owns_of_a_status_is_taken_out_and_stays_out(
+    space: Space, start: Callable[..., Operator]
+) -> None:
+    """As a restored backup leaves it: an apply by the operator alone removes none of it."""
+    path = f"{GROUP}/namespaces/{space.name}/tasks/cifar10"
+    condition = {"type": "Restored", "status": "True", "reason": "Backup", "message": "", "observedGeneration": 1}
+    body = {
+        "apiVersion": "evergraft.dev/v1alpha1",
+        "kind": "Task",
+        "metadata": {"name": "cifar10", "namespace": space.name},
+        "status": {
+            "waiting": "for a backup",
+            "failures": {"Foreign": 3},
+            "conditions": [{**condition, "lastTransitionTime": "2026-03-01T12:00:00Z"}],
+        },
+    }
+    with start():
+        space.graph()
+        space.answer("init", graphID="cd" * 32)
+        space.task(suspend=True)
+        space.phase("Suspended")
+        eventually(lambda: space.condition("Accepted").get("status") == "True", what="the graph's word")
+        expected = space.status()
+        space.admin.must("PATCH", f"{path}/status?fieldManager=backup&force=true", body, APPLY)
+        eventually(lambda: space.status() == expected, what=f"the status as it was: {space.status()}")
+        before = space.versions()
+        time.sleep(3)
+        assert space.versions() == before
+
+
 def test_a_forged_answer_from_another_namespace_is_not_believed(
     space: Space, installed: Rest, start: Callable[..., Operator]
 ) -> None:

@@ -36,7 +36,7 @@ class Api:
     """Objects by path. `broken` are answers that come first, whatever is asked; `requests` what was asked.
 
     `meanwhile` is what others do just before a status is written, `lost` how many answers to that do not arrive,
-    `unreadable` what nobody may list.
+    `unreadable` what nobody may list, `foreign` what of a status another field manager owns, by the object's path.
     """
 
     objects: dict[str, Fields] = field(default_factory=dict)
@@ -48,6 +48,7 @@ class Api:
     refuse: str = ""
     refuse_status: int = 403
     unreadable: str = ""
+    foreign: dict[str, Fields] = field(default_factory=dict)
 
     def put(self, path: str, document: Fields) -> Fields:
         """Place an object as the API server would keep it."""
@@ -131,10 +132,14 @@ class Api:
             != (known["metadata"]["resourceVersion"])
         ):
             return failure(409, "the object has been modified")
-        if request.path != path:
-            known["status"] = body["status"]
-        else:
+        if request.path == path:
             known = _merged(known, body)
+        else:
+            foreign = self.foreign.get(path, {})
+            applied = request.content_type == "application/apply-patch+yaml"
+            before = foreign if applied else known.get("status", {})
+            known["status"] = (_applied if applied else _merged)(before, body["status"])
+            self.foreign[path] = _left(foreign, known["status"])
         return web.json_response(self.put(path, known))
 
     def _delete(self, request: web.Request, body: Fields) -> web.Response:
@@ -143,6 +148,9 @@ class Api:
             return failure(404, "not found")
         if body["preconditions"]["uid"] != known["metadata"]["uid"]:
             return failure(409, "uid")
+        if body["propagationPolicy"] == "Background":
+            del self.objects[request.path]
+            return web.json_response({"kind": "Status", "status": "Success"})
         known["metadata"]["deletionTimestamp"] = "2026-03-01T12:00:00Z"
         return web.json_response({"kind": "Job", **self.put(request.path, known)})
 
@@ -169,6 +177,30 @@ def _merged(known: Any, patch: Any) -> Any:
         return patch
     merged = {**known, **{key: _merged(known.get(key), value) for key, value in patch.items()}}
     return {key: value for key, value in merged.items() if value is not None}
+
+
+def _applied(foreign: Any, applied: Any) -> Any:
+    """What an apply by force makes of a status whose other fields are all its own: what another owns stays beside."""
+    if isinstance(foreign, dict) and isinstance(applied, dict):
+        return {**foreign, **{key: _applied(foreign.get(key), value) for key, value in applied.items()}}
+    if isinstance(foreign, list) and isinstance(applied, list):
+        types = {item["type"] for item in applied}
+        return [*applied, *(item for item in foreign if item["type"] not in types)]
+    return applied
+
+
+def _left(foreign: Fields, status: Fields) -> Fields:
+    """What another still owns of a status as it is now: a value by force is no longer its own."""
+    left: Fields = {}
+    for key, value in foreign.items():
+        now = status.get(key)
+        if isinstance(value, dict) and isinstance(now, dict):
+            left[key] = _left(value, now)
+        elif isinstance(value, list) and isinstance(now, list):
+            left[key] = [item for item in value if item in now]
+        elif value == now:
+            left[key] = value
+    return left
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ from evergraft_operator.observe import EVENTS_AGAIN_S, Observer
 from evergraft_operator.queue import Queue
 from evergraft_operator.recorder import Recorder
 from evergraft_operator.settings import Settings
-from evergraft_operator.testing.documents import graph_document, pod_document, report_message, task_document
+from evergraft_operator.testing.documents import ROUTE, graph_document, pod_document, report_message, task_document
 
 Fields = dict[str, Any]
 KEY = Key("Task", "vision", "cifar10")
@@ -256,6 +256,28 @@ def test_our_own_write_whose_answer_was_lost_overtakes_nobody(api: Api) -> None:
         assert (desk.status_writes(), desk.doubts) == (2, 0)
         assert await desk.controller.attempt(KEY) == "unchanged"
         assert desk.status_writes() == 2
+
+    run(api, scenario)
+
+
+def test_an_outcome_that_another_field_manager_owns_ends_no_run_but_its_own(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        document = task_document(iteration=2)
+        route = {"id": ROUTE, "version": 4, "runKey": "i1-c1"}
+        search = {"runKey": "i1-c1", "attempt": 1, "outcome": "committed"}
+        api.foreign[TASK_PATH] = {"search": search, "route": route, "waiting": "for a backup"}
+        desk.known(TASK, {**document, "status": json.loads(json.dumps(api.foreign[TASK_PATH]))})
+        desk.known(GRAPH, graph_document())
+        api.put(ACCOUNT.path("vision", "default"), {})
+        assert await desk.controller.attempt(KEY) == "changed"
+        (path,) = desk.jobs()
+        for _ in range(3):
+            last = await desk.controller.attempt(KEY)
+        assert "deletionTimestamp" not in api.objects[path]["metadata"]
+        assert (desk.status()["search"]["runKey"], "outcome" in desk.status()["search"]) == ("i2-c1", False)
+        assert desk.conditions()["Reconciling"]["status"] == "True"
+        assert "for a backup" not in desk.status().get("waiting", "")
+        assert last == "unchanged"
 
     run(api, scenario)
 
@@ -512,6 +534,23 @@ def test_a_question_wakes_the_graph_which_sends_one_steward(api: Api) -> None:
         assert steward["metadata"]["labels"][labels.DUTY] == "heads"
         desk.notes.forget("task-uid")
         assert list(desk.notes.asked_of("ml/default")) == []
+
+    run(api, scenario)
+
+
+def test_a_task_that_goes_while_it_is_reconciled_asks_nothing_any_more(api: Api) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.known(TASK, task_document())
+        desk.known(GRAPH, graph_document())
+
+        def vanish() -> None:
+            desk.cache.lose("task-uid")
+            desk.notes.forget("task-uid")
+
+        api.meanwhile = [vanish]
+        await desk.controller.attempt(KEY)
+        assert api.meanwhile == []
+        assert desk.notes.asks == {}
 
     run(api, scenario)
 
