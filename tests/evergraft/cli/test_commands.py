@@ -120,7 +120,10 @@ def test_explain_says_why_with_figures(run: Run, pets: Path) -> None:
     assert facts["parent"] == "root"
     assert facts["reason"] == "no other task has a public route yet"
     assert len(facts["qualities"]) == 2
-    assert "reason        no other task" in run("explain", pets, "pets").out
+    told = run("explain", pets, "pets").out
+    assert "reason        no other task" in told
+    assert f"imageSize     {facts['imageSize']}" in told
+    assert facts["imageSize"] > 0
 
 
 def test_show_and_explain_tell_what_transfer_was_worth(run: Run, pets: Path) -> None:

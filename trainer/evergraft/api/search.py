@@ -60,7 +60,7 @@ class Search(Part):
     precision: Literal["Float32", "BFloat16"] | None = None
     """The number format of training. Built-in default: Float32."""
     image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Side of the square images in pixels; left out, the parent's."""
+    """Side of the square images in pixels; left out, the parent's: a chain keeps what a task sets."""
     dropout: Probability | None = None
     """Dropout while training. Built-in default: "0"."""
     stochastic_depth: Probability | None = None

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         "score": route.metrics.get("score"),
         "testQuality": route.metrics.get("testQuality"),
         "samples": route.samples_seen,
+        "imageSize": route.preprocessing.get("imageSize"),
         "seconds": route.seconds,
         "parameters": dict(route.parameters),
         "mutations": list(route.mutations),
@@ -59,7 +60,18 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(facts)
         return 0
-    for name in ("task", "version", "parent", "reason", "quality", "qualities", "testQuality", "score", "samples"):
+    for name in (
+        "task",
+        "version",
+        "parent",
+        "reason",
+        "quality",
+        "qualities",
+        "testQuality",
+        "score",
+        "samples",
+        "imageSize",
+    ):
         print(f"{name:<13} {plain(facts[name])}")
     for name in ("parameters", "hyperparameters"):
         print(plain(f"{name:<13} {', '.join(f'{key} {value}' for key, value in facts[name].items())}"))
