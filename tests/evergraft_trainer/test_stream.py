@@ -23,6 +23,7 @@ from evergraft.search.events import silent
 from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed
 from evergraft.search.replayed import replay_search
+from evergraft.search.starts import OUTDATED
 from evergraft.search.values import CandidatePlan, DeltaPlan, LayerPlan, Reference, Schedule, SlotRef, TaskFacts
 from evergraft.search.view import build_view
 from evergraft.store import blobs, log
@@ -123,6 +124,24 @@ def test_after_a_stream_every_earlier_answer_is_the_same_bits(
     assert all(row["bitIdentical"] and row["sameProfile"] and row["holds"] for row in rows.values())
     for task, golden in answers.items():
         assert base64.b64decode(serve(store, task).route.golden["data"]) == golden
+
+
+def test_a_class_that_is_added_is_served_however_well_the_task_was_solved_without_it(
+    store: MemoryStore, data: Path, tmp_path: Path
+) -> None:
+    arrays = dict(np.load(data))
+    for split in ("train", "validation", "test"):
+        kept = arrays[f"{split}_labels"] < 2
+        arrays |= {f"{split}_{name}": arrays[f"{split}_{name}"][kept] for name in ("images", "labels")}
+    np.savez(tmp_path / "two.npz", **arrays)
+    before = search(store, request_of("a/one", tmp_path / "two.npz", samples=512))
+    after = search(store, request_of("a/one", data, iteration=2, samples=16, validations=1))
+    assert before.quality is not None
+    assert after.quality is not None
+    assert after.quality < before.quality
+    route = blobs.get_route(store, after.id)
+    assert (route.parent, route.labels) == (before.id, ("0", "1", "2"))
+    assert route.transfer["reason"].endswith(OUTDATED)
 
 
 def test_a_changed_weight_is_found_by_its_answers(store: MemoryStore, data: Path) -> None:

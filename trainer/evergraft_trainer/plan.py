@@ -18,6 +18,7 @@ from evergraft.api.resolved import ResolvedTask
 from evergraft.errors import NotAGraphError
 from evergraft.graph.state import Graph, TaskState
 from evergraft.names import RunKey
+from evergraft.search.starts import remark
 from evergraft.search.strategies import get as get_strategy
 from evergraft.search.validate import check_plan
 from evergraft.search.values import CandidatePlan, Finish, Generation, Reference, TaskFacts
@@ -104,6 +105,7 @@ def _plan(job: Job, store: Store, graph: Graph, module_graph: ModuleGraph | None
         spec=spec,
         facts=TaskFacts(data.labels, len(data.train), len(data.validation)),
         reference=Reference(info.reference_parameters, info.reference_flops),
+        manifest=data.manifest(),
     )
     run = next_run(graph.task(spec.task), spec)
     first = get_strategy(spec.search.strategy).next(view)
@@ -111,7 +113,7 @@ def _plan(job: Job, store: Store, graph: Graph, module_graph: ModuleGraph | None
     return TaskPlan(
         task=spec.task,
         run=str(run),
-        state=_state(graph.task(spec.task), run),
+        state=f"{_state(graph.task(spec.task), run)}{remark(view)}",
         base=graph.version,
         counts=data.counts(),
         values=spec.to_json(),

@@ -67,6 +67,7 @@ summaries = st.builds(
     hyperparameters=values,
     visibility=st.sampled_from(["Public", "Private"]),
     transfer=st.none() | transfers,
+    basis=st.none() | st.text(max_size=4),
 )
 runs = st.builds(RunKey, iteration=st.integers(1, 999_999_999), cycle=st.integers(1, 999_999_999))
 actions: st.SearchStrategy[Action] = st.one_of(

@@ -64,6 +64,8 @@ class RouteSummary:
     operations of one image forward, `lineage_samples` the training samples of the route and its ancestors together.
     `depth` is the number of steps from the root: 0 for a root. `score` is what it reached when it landed, for people:
     planning computes scores anew. `transfer` is what the root alone reaches on the task, None where nobody measured.
+    `basis` digests what `quality` was measured on (data, labels, metric, image size, root): it says nothing under
+    another. None for a root, and for routes written before it was kept.
     """
 
     id: str
@@ -82,6 +84,7 @@ class RouteSummary:
     visibility: str = "Public"
     score: float | None = None
     transfer: Transfer | None = None
+    basis: str | None = None
 
     @property
     def over_linear_probe(self) -> float | None:
@@ -117,6 +120,7 @@ class RouteSummary:
             "visibility": self.visibility,
             **({} if self.score is None else {"score": self.score}),
             **({} if self.transfer is None else {"transfer": self.transfer.to_json()}),
+            **({} if self.basis is None else {"basis": self.basis}),
         }
 
     @classmethod
@@ -144,6 +148,7 @@ class RouteSummary:
                 visibility=_text(value["visibility"]),
                 score=None if value.get("score") is None else float(value["score"]),
                 transfer=None if value.get("transfer") is None else Transfer.from_json(value["transfer"]),
+                basis=None if value.get("basis") is None else _text(value["basis"]),
             )
 
 

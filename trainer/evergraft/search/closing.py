@@ -17,7 +17,7 @@ from evergraft.graph.transfer import Transfer
 from evergraft.search import codec, ledger
 from evergraft.search.folder import Folder
 from evergraft.search.score import accounted_parameters, score
-from evergraft.search.starts import candidates
+from evergraft.search.starts import candidates, remark
 from evergraft.search.values import CandidatePlan, Finish, SlotRef, View
 from evergraft.store import blobs
 
@@ -48,7 +48,10 @@ def with_route(
     known: Transfer,
     looked: ledger.Looked | None,
 ) -> dict[str, Any]:
-    """The closing document that commits `winner`; `known` and `looked` make its transfer ledger."""
+    """The closing document that commits `winner`; `known` and `looked` make its transfer ledger.
+
+    Its summary says what quality was measured on, as far as the view does.
+    """
     plan = view.history[winner.generation].plan.candidates[winner.slot]
     result = view.result(winner)
     assert result is not None
@@ -91,7 +94,7 @@ def with_route(
         golden=answers.golden,
         transfer={
             "parentTask": parent.task,
-            "reason": plan.reason or finish.reason,
+            "reason": f"{plan.reason}{remark(view)}" if plan.reason else finish.reason,
             "considered": considered(view),
             **probed(view),
             **({"ledger": told} if told else {}),
@@ -105,7 +108,11 @@ def with_route(
         "finish": codec.to_json(finish),
         "route": route.to_json(),
         "summary": summarise(
-            route, parent=parent, visibility=view.spec.visibility, transfer=None if full.is_empty else full
+            route,
+            parent=parent,
+            visibility=view.spec.visibility,
+            transfer=None if full.is_empty else full,
+            basis=view.basis,
         ).to_json(),
         "modules": new,
         "weights": {
@@ -156,7 +163,9 @@ def probed(view: View) -> dict[str, Any]:
     return {"probes": found} if found else {}
 
 
-def summarise(route: Route, *, parent: RouteSummary, visibility: str, transfer: Transfer | None) -> RouteSummary:
+def summarise(
+    route: Route, *, parent: RouteSummary, visibility: str, transfer: Transfer | None, basis: str | None
+) -> RouteSummary:
     """What planning needs of `route`, a child of `parent`."""
     return RouteSummary(
         id=canonical.sha256(route.encode()),
@@ -175,6 +184,7 @@ def summarise(route: Route, *, parent: RouteSummary, visibility: str, transfer: 
         visibility=visibility,
         score=float(route.metrics["score"]),
         transfer=transfer,
+        basis=basis,
     )
 
 

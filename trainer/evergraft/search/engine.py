@@ -197,7 +197,7 @@ class _Search:
     def check(self) -> None:
         """Check the data and the first plan of a search that nobody has opened yet; writes nothing."""
         self.opened = self.trainer.open(None)
-        view = self._view(self.opened[0])
+        view = self._view(*self.opened)
         check_plan(view, get_strategy(self.spec.search.strategy).next(view))
 
     def run(self) -> Mapping[str, Any]:
@@ -206,7 +206,7 @@ class _Search:
         with reading("data.json"):
             counts = {split: sum(labels.values()) for split, labels in manifest["counts"].items()}
         self.emit("data", self._at(labels=len(facts.labels), **counts))
-        view = self._view(facts)
+        view = self._view(facts, manifest)
         strategy = get_strategy(self.spec.search.strategy)
         while True:
             plan = strategy.next(view)
@@ -219,10 +219,10 @@ class _Search:
             if (reason := crash(view)) is not None:
                 return self._close(partial(self._fail, view, reason))
 
-    def _view(self, facts: TaskFacts) -> View:
+    def _view(self, facts: TaskFacts, manifest: Mapping[str, Any]) -> View:
         info = log.read_info(self.folder.store)
         reference = Reference(parameters=info.reference_parameters, flops=info.reference_flops)
-        return build_view(self.base, spec=self.spec, facts=facts, reference=reference)
+        return build_view(self.base, spec=self.spec, facts=facts, reference=reference, manifest=manifest)
 
     def _facts(self) -> tuple[TaskFacts, Mapping[str, Any]]:
         pinned = self.folder.manifest()

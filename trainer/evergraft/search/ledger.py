@@ -44,6 +44,12 @@ def basis_of(view: View, manifest: Mapping[str, Any]) -> str:
     return canonical.digest(told)[:32]
 
 
+def without_versions(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """``data.json`` with each object by name, size and digest alone: a copy in another bucket is the same data."""
+    objects = [{name: item[name] for name in ("name", "size", "sha256")} for item in manifest.get("objects") or ()]
+    return {**manifest, **({"objects": objects} if objects else {})}
+
+
 def known_of(view: View, *, basis: str) -> Transfer:
     """What this search, and the task's present route, know of the task from its root alone."""
     kept = view.own.summary.transfer if view.own is not None else None

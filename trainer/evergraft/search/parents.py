@@ -1,6 +1,7 @@
 """Which parent each slot of a generation gets, by the rules of µ2Net (arXiv 2205.12755, section 3.2).
 
-Slot by slot, counts rising as slots are drawn: (a) this task's route and kept candidates, best score first; then (b)
+Slot by slot, counts rising as slots are drawn: (a) this task's route and kept candidates, best score first, the route
+last where its score counts no longer; then (b)
 other tasks' public routes and the roots, in one order shuffled at the start of the search. Each is accepted with
 probability 0.5^n, n = times it was ever sampled for this task. If none is, (c) one of all with equal chance.
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 from evergraft.errors import ConflictError
 from evergraft.search.rng import Rng
-from evergraft.search.starts import Start, other_routes, route_start, standing
+from evergraft.search.starts import Start, family, other_routes, route_start
 from evergraft.search.values import SlotRef, View
 
 
@@ -36,7 +37,7 @@ def draw_parents(view: View, *, generation: int, slots: int) -> tuple[Draw, ...]
     Raises:
         ConflictError: there is no route at all to start from.
     """
-    own = standing(view)
+    own = family(view)
     others = rotated(shuffled(view), last_pick(view))
     if not own and not others:
         raise ConflictError(f"the graph at version {view.base} has no route to start from; restore its root")
@@ -61,6 +62,8 @@ def _draw(rng: Rng, own: Sequence[Start], others: Sequence[Start], counts: Count
 
 def _reason(start: Start, times: int) -> str:
     sampled = "not sampled before" if times == 0 else f"sampled {times}× before"
+    if start.same_task and start.score is None:
+        return f"{start.title}: its score is of other data, labels, metric or image size, {sampled}"
     if start.score is None:
         return f"{start.title}: next in the shuffled order, {sampled}"
     return f"{start.title}: score {start.score:.4f}, {sampled}"

@@ -94,6 +94,12 @@ class _Recorded:
         return self.stop is None or self.stop.counts(ref)
 
     @property
+    def knows_basis(self) -> bool:
+        """Whether it was decided by what quality was measured on; not if it ended without a word of that."""
+        summary = (self.final or {}).get("summary")
+        return not isinstance(summary, dict) or "basis" in summary
+
+    @property
     def counted(self) -> list[SlotResult]:
         """The results that count."""
         return [result for result in self.results if self.counts(SlotRef(result.generation, result.slot))]
@@ -118,6 +124,7 @@ def replay_search(store: Store, search: str) -> Replayed:
             spec=spec,
             facts=read_facts(recorded.manifest),
             reference=Reference(parameters=info.reference_parameters, flops=info.reference_flops),
+            manifest=recorded.manifest if recorded.knows_basis else None,
         )
         strategy = get_strategy(spec.search.strategy)
         done = replay(view, strategy, recorded.counted, stop=recorded.stop.reason if recorded.stop else None)

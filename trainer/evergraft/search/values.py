@@ -273,7 +273,7 @@ class View:
     `routes` are the public routes (roots included) and this task's own, ordered by task id. `users` counts, for each
     module, the tasks other than this one that use it, the root's pseudo-task among them. `history` holds the
     generations so far; only the last may lack results, after a stop. `stop` is the reason of a recorded stop; then the
-    strategy must finish.
+    strategy must finish. `basis` digests what this search measures quality on, None where that is not known.
     """
 
     spec: ResolvedTask
@@ -284,6 +284,7 @@ class View:
     users: Mapping[str, int]
     history: tuple[GenerationRecord, ...] = ()
     stop: str | None = None
+    basis: str | None = None
 
     @property
     def own(self) -> RouteView | None:

@@ -6,10 +6,13 @@ This is where privacy is enforced for planning: another task's private route nev
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from evergraft.api.resolved import ResolvedTask
 from evergraft.graph.state import Graph, TaskState
+from evergraft.search import ledger
 from evergraft.search.values import GenerationRecord, Reference, RouteView, TaskFacts, View
 
 
@@ -19,10 +22,14 @@ def build_view(
     spec: ResolvedTask,
     facts: TaskFacts,
     reference: Reference,
+    manifest: Mapping[str, Any] | None = None,
     history: Iterable[GenerationRecord] = (),
     stop: str | None = None,
 ) -> View:
-    """The view of `spec`'s search at `graph`: public routes and its own, users of modules by other tasks."""
+    """The view of `spec`'s search at `graph`: public routes and its own, users of modules by other tasks.
+
+    `manifest` is ``data.json``; without it nobody can tell whether earlier scores are of the same data.
+    """
     own = graph.task(spec.task) or TaskState()
     routes: list[RouteView] = []
     users: Counter[str] = Counter()
@@ -34,7 +41,7 @@ def build_view(
         if task == spec.task or state.visibility == "Public":
             drawn = own.sampled.get(state.route.id, 0)
             routes.append(RouteView(summary=state.route, sampled=drawn, version=state.version))
-    return View(
+    view = View(
         spec=spec,
         facts=facts,
         base=graph.version,
@@ -44,6 +51,7 @@ def build_view(
         history=tuple(history),
         stop=stop,
     )
+    return view if manifest is None else replace(view, basis=ledger.basis_of(view, ledger.without_versions(manifest)))
 
 
 def crash(view: View) -> str | None:

@@ -2,10 +2,11 @@
 
 The parent is the route with the most training behind its lineage, this task's own or a public one, else the root, so
 each task extends what the whole graph has learned; learned again, an early task moves to the end of the chain, and its
-route changes only if that is better. A guard looks first, forward only: a head in closed form on the
-parent and on the root; only a gap far beyond noise sends a task to the root. The fitted head is where training
-starts. On each encoder block go a `lora` delta on all matrices and `bias` and `norm` deltas; embeddings, class token,
-final norm and head are trained whole; a backbone without encoder blocks is trained whole. AdamW, 5 % warm-up, cosine.
+route changes only if that is better, or if its score is of other data. A guard looks first, forward only: a head in
+closed form on the parent and on the root; only a gap far beyond noise sends a task to the root. The fitted head is
+where training starts. On each encoder block go a `lora` delta on all matrices and `bias` and `norm` deltas; embeddings,
+class token, final norm and head are trained whole; a backbone without encoder blocks is trained whole. AdamW, 5 %
+warm-up, cosine.
 ``parameters``: rank, wide (train everything whole), guard (points of validation quality), parent. Through the registry.
 """
 
@@ -89,7 +90,7 @@ def _has_trained(view: View) -> bool:
 
 
 def _continue(view: View, route: RouteView, why: str) -> Generation:
-    """This task's own route trained on, its head included; the result has to beat it."""
+    """This task's own route trained on, its head included; the result has to beat it while its score counts."""
     start = route_start(view, route.summary)
     layers = with_head(view, start, _grafted(view, start.layers))
     plan = _child(view, start.ref, layers, samples=samples_each(view.spec.search, candidates=1), reason=why)

@@ -24,7 +24,7 @@ from evergraft.search.budget import samples_each
 from evergraft.search.ladders import BUILT_IN, OPTIONAL, Ladder, ladders_of
 from evergraft.search.mutate import describe, mutate_child, mutate_data, mutate_layers
 from evergraft.search.parents import Draw, draw_parents
-from evergraft.search.starts import Start, decide, standing
+from evergraft.search.starts import Start, decide, family
 from evergraft.search.values import CandidatePlan, Finish, Generation, Schedule, View
 
 DEFAULT_GENERATIONS = 4
@@ -65,7 +65,7 @@ def _parameter(view: View, name: str, default: int) -> int:
 
 def _generation(view: View, *, generation: int, slots: int, samples: int) -> Generation:
     ladders = ladders_of(view.spec.search.hyperparameters)
-    best = standing(view)[:1]
+    best = family(view)[:1]
     data = mutate_data(best[0].hyperparameters if best else {}, ladders, view.rng(generation, 0, "data"))
     draws = draw_parents(view, generation=generation, slots=slots)
     candidates = tuple(

@@ -54,7 +54,7 @@ class SingleChild:
     plan_body: PlanBody
 
     def next(self, view: View) -> Generation | Finish:
-        """Plan the child, then commit it unless this task's present route scores better.
+        """Plan the child, then commit it unless this task's present route has a score that counts, and a better one.
 
         Raises:
             SpecError: too few samples, or a parent that is no public route.
