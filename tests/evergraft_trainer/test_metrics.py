@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 
+from evergraft import canonical
 from evergraft_trainer import metrics
 
 
@@ -139,3 +140,30 @@ def test_refuses_an_unknown_metric_and_weights_for_an_empty_class() -> None:
         metrics.quality("accuracy", np.zeros((1, 2)), np.array([0]))
     with pytest.raises(ValueError, match="each of 3 classes"):
         metrics.balanced_class_weights(np.array([0, 2]), 3)
+
+
+def test_up_to_100_classes_the_confusion_is_a_whole_table() -> None:
+    logits, labels = _answers(0, 300, metrics.MOST_DENSE)
+    table = metrics.confusion(logits, labels)
+    assert table == sk.confusion_matrix(labels, logits.argmax(axis=1)).tolist()
+    assert all(type(count) is int for row in table for count in row)
+
+
+@pytest.mark.parametrize("metric", ["BalancedAccuracy", "MacroF1"])
+def test_above_100_classes_the_confusion_holds_the_cells_that_occur(metric: str) -> None:
+    logits, labels = _answers(1, 300, metrics.MOST_DENSE + 1)
+    cells = metrics.confusion(logits, labels)
+    table = np.zeros((101, 101), dtype=np.int64)
+    for row, column, count in cells:
+        table[row, column] = count
+    assert table.tolist() == sk.confusion_matrix(labels, logits.argmax(axis=1)).tolist()
+    assert cells == sorted(cells)
+    assert all(type(number) is int for cell in cells for number in cell)
+    assert metrics.quality(metric, logits, labels) == pytest.approx(_expected(metric, logits, labels), abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["Accuracy", "BalancedAccuracy", "MacroF1", "Top5"])
+def test_a_measurement_grows_with_the_samples_and_not_with_the_table_of_classes(metric: str) -> None:
+    labels = np.arange(100)
+    logits = np.random.default_rng(0).normal(size=(100, 50_000)).round(2)  # a table would take 20 GB
+    assert len(canonical.dumps(metrics.evaluate(metric, logits, labels))) < 3000

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 Logits = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
+MOST_DENSE = 100
+"""Up to so many classes a confusion is a whole table. Beyond, its cells would outgrow the document that holds it."""
+
 
 def quality(metric: str, logits: Logits, labels: Labels) -> float:
     """`metric` of logits N×C (finite) for true class indices N, in 0…1.
@@ -40,13 +43,24 @@ def log_loss(logits: Logits, labels: Labels) -> float:
 
 
 def confusion(logits: Logits, labels: Labels) -> list[list[int]]:
-    """C×C counts: row the true class, column the answer (the largest logit, the first of equals).
+    """How often each class got each answer: row the true class, column the answer (the largest logit, the first of
+    equals).
+
+    Up to 100 classes C×C counts; above, ``[row, column, count]`` of every cell that is not 0, by row, then column: at
+    most as many as there are samples.
 
     Raises:
         ValueError: as for `quality`.
     """
     _check(logits, labels)
-    return [[int(number) for number in row] for row in _confusion(logits, labels)]
+    classes = logits.shape[1]
+    cells = labels * classes + logits.argmax(axis=1)
+    if classes <= MOST_DENSE:
+        whole: list[list[int]] = np.bincount(cells, minlength=classes * classes).reshape(classes, classes).tolist()
+        return whole
+    found, counts = np.unique(cells, return_counts=True)
+    sparse: list[list[int]] = np.stack([*np.divmod(found, classes), counts], axis=1).tolist()
+    return sparse
 
 
 def evaluate(metric: str, logits: Logits, labels: Labels) -> dict[str, Any]:
@@ -83,18 +97,17 @@ def _accuracy(logits: Logits, labels: Labels) -> float:
 
 def _balanced_accuracy(logits: Logits, labels: Labels) -> float:
     """Mean recall over the classes that occur."""
-    table = _confusion(logits, labels)
-    totals = table.sum(axis=1)
+    right, totals, _ = _by_class(logits, labels)
     present = totals > 0
-    return float((table.diagonal()[present] / totals[present]).mean())
+    return float((right[present] / totals[present]).mean())
 
 
 def _macro_f1(logits: Logits, labels: Labels) -> float:
     """Mean F1 over the classes that occur or are answered."""
-    table = _confusion(logits, labels)
-    both = table.sum(axis=1) + table.sum(axis=0)
+    right, totals, answered = _by_class(logits, labels)
+    both = totals + answered
     present = both > 0
-    return float((2 * table.diagonal()[present] / both[present]).mean())
+    return float((2 * right[present] / both[present]).mean())
 
 
 def _auroc(logits: Logits, labels: Labels) -> float:
@@ -136,10 +149,13 @@ def _check(logits: Logits, labels: Labels) -> None:
         raise ValueError("a logit is not finite")
 
 
-def _confusion(logits: Logits, labels: Labels) -> NDArray[np.int64]:
-    classes = logits.shape[1]
-    flat = np.bincount(labels * classes + logits.argmax(axis=1), minlength=classes * classes)
-    return flat.astype(np.int64).reshape(classes, classes)
+def _by_class(logits: Logits, labels: Labels) -> tuple[Labels, Labels, Labels]:
+    """Of each class: its samples that were answered right, its samples, and the samples that it was the answer to."""
+    answers, classes = logits.argmax(axis=1), logits.shape[1]
+    right, totals, answered = (
+        np.bincount(chosen, minlength=classes) for chosen in (labels[labels == answers], labels, answers)
+    )
+    return right, totals, answered
 
 
 def _log_softmax(logits: Logits) -> Logits:

@@ -142,7 +142,7 @@ class TorchTrainer:
         )
 
     def measure(self, logits: NDArray[np.float64], split: Split) -> dict[str, Any]:
-        """Quality (the task's metric, 0…1), logLoss (nats) and confusion of finite logits on a split."""
+        """Quality (the task's metric, 0…1), logLoss (nats) and confusion (see ``metrics``) of finite logits."""
         return metrics.evaluate(self.spec.metric, logits, split.labels)
 
     def class_weights(self) -> torch.Tensor | None:
