@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 
 import pytest
+from tests.cluster.rest import Rest
 from tests.cluster.scene import SECRET, Object, Scene, Space
 
 pytestmark = pytest.mark.timeout(300)
@@ -76,6 +78,38 @@ def is_alive(scene: Scene) -> None:
     """The operator is the same process as ever."""
     (pod,) = [item for item in scene.operator_pods() if item["status"]["phase"] == "Running"]
     assert [item["restartCount"] for item in pod["status"]["containerStatuses"]] == [0]
+
+
+@pytest.fixture
+def deep() -> Iterator[Object]:
+    """An object nested as deep as an API server takes it; this process may read and write it meanwhile."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(40_000)
+    found: Object = {}
+    for _ in range(9_900):
+        found = {"a": found}
+    yield found
+    sys.setrecursionlimit(before)
+
+
+def test_a_task_nested_thousands_of_levels_deep_ends_no_watch(scene: Scene, space: Space, deep: Object) -> None:
+    tasks = "/apis/evergraft.dev/v1alpha1/namespaces/lies/tasks"
+    rest = Rest(scene.cluster)
+    rest.must("POST", tasks, space.document("deep", workers={"podTemplate": {"affinity": {"nodeAffinity": deep}}}))
+    status = space.wait_for("deep", lambda found: bool(found.get("phase")), what="judged")
+    assert status["phase"] in ("Pending", "Failed", "Starting")
+    space.task("beside", suspend=True)
+    space.wait_phase("beside", "Suspended")
+    is_alive(scene)
+    # Who starts has to list it.
+    scene.scale_operator(0)
+    scene.scale_operator(1)
+    space.patch("beside", {"workers": {"replicas": 2}})
+    space.wait_for("beside", lambda found: found.get("observedGeneration") == 2, what="judged again")
+    is_alive(scene)
+    rest.must("DELETE", f"{tasks}/deep")
+    rest.close()
+    space.kubectl("delete", "tasks.evergraft.dev/beside")
 
 
 def test_ten_megabytes_on_progress_are_not_read(scene: Scene, space: Space) -> None:
