@@ -28,6 +28,7 @@ from evergraft.search.values import Generation, SlotRef, TaskFacts
 from evergraft.store import blobs, log
 from evergraft.store.memory import MemoryStore
 from evergraft.store.seam import Created, Entry, Store
+from evergraft.store.searches import MAX_BYTES
 from evergraft.testing.arithmetic import ArithmeticTrainer, init_graph, make_request
 
 MU2NET: dict[str, Any] = {
@@ -321,3 +322,51 @@ def test_a_claim_or_beat_torn_by_a_power_cut_is_a_dead_one(store: MemoryStore, t
     outcome, _, trained = search(store, request)
     assert outcome.kind == "committed"
     assert trained == [SlotRef(0, 0)]
+
+
+@pytest.mark.parametrize("where", ["0000-0000", "final"])
+def test_a_result_that_nobody_could_read_ends_the_search_for_every_worker(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Each is told at once, with the exit code of wrong data; none waits for another, and the graph stays as it was."""
+    request = make_request("a/one")
+    huge = {"quality": 0.5, "table": "x" * MAX_BYTES}
+    train, conclude = ArithmeticTrainer._train, ArithmeticTrainer.conclude
+    if where == "final":
+        monkeypatch.setattr(
+            ArithmeticTrainer, "conclude", lambda self, *told: replace(conclude(self, *told), test=huge)
+        )
+    else:
+        monkeypatch.setattr(
+            ArithmeticTrainer, "_train", lambda self, *told, **more: replace(train(self, *told, **more), metrics=huge)
+        )
+    key = f"searches/{request.search}/{where}/result.json"
+    for number in range(2):
+        crew = Crew(worker=f"{number:032x}", sleep=lambda seconds: pytest.fail("nothing to wait for"))
+        with pytest.raises(DataError, match=f"{key}: it would have 67.* bytes, more than the {MAX_BYTES}") as told:
+            run_search(
+                store, log.read_graph(store), request=request, make_trainer=ArithmeticTrainer, emit=silent, crew=crew
+            )
+        assert told.value.exit_code == 65
+    assert key not in {entry.key for entry in store.list("")}
+    assert log.read_graph(store).version == 0
+    monkeypatch.undo()
+    assert search(store, request)[0].kind == "committed"
+
+
+def test_a_state_that_nobody_could_read_is_not_written(store: MemoryStore) -> None:
+    folder = Folder(store, "ab")
+    with pytest.raises(DataError, match=rf"0000-0000/state-1\.json: .* more than the {MAX_BYTES}"):
+        folder.put_state(SlotRef(0, 0), 1, b"x" * (MAX_BYTES + 1))
+    assert folder.state(SlotRef(0, 0), 1) is None
+
+
+def test_a_pinned_dataset_may_be_larger_than_other_documents_and_is_stored_small(store: MemoryStore) -> None:
+    """What ``data.json`` of some 400,000 files takes."""
+    folder = Folder(store, "ab")
+    pinned = folder.pin({"objects": ["0123456789abcdef" * 8] * 600_000})
+    data = store.get("searches/ab/data.json")
+    assert len(canonical.dumps(pinned)) > MAX_BYTES > 50 * len(data)
+    assert folder.manifest() == pinned
+    store.put("searches/ab/data.json", canonical.dumps(pinned))  # as it was stored before
+    assert folder.manifest() == pinned

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evergraft import names
-from evergraft.errors import IntegrityError, NotFoundError, StoreUnavailableError
+from evergraft.errors import DataError, IntegrityError, NotFoundError, StoreUnavailableError
 from evergraft.graph.module import encode
 from evergraft.store import blobs
 from evergraft.store.cache import ModuleCache
@@ -150,3 +150,13 @@ def test_many_processes_share_a_cache(tmp_path: Path) -> None:
     processes = [subprocess.Popen(command) for _ in range(3)]
     assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
     assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_route_that_nobody_could_read_is_not_written(memory: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(ROUTE.encode())
+    monkeypatch.setattr(blobs, "MAX_ROUTE_BYTES", size - 1)
+    with pytest.raises(DataError, match=f"the route of root: it would have {size} bytes, more than the {size - 1}"):
+        blobs.put_route(memory, ROUTE)
+    assert list(memory.list("")) == []
+    monkeypatch.setattr(blobs, "MAX_ROUTE_BYTES", size)
+    assert blobs.get_route(memory, blobs.put_route(memory, ROUTE)) == ROUTE

@@ -15,6 +15,7 @@ from evergraft import canonical, names
 from evergraft.errors import (
     AlreadyCommittedError,
     ConflictError,
+    DataError,
     FormatError,
     IntegrityError,
     NotAGraphError,
@@ -25,7 +26,7 @@ from evergraft.errors import (
 from evergraft.graph.commit import PutRoute
 from evergraft.graph.state import Graph
 from evergraft.names import RunKey
-from evergraft.store import blobs, hint, log
+from evergraft.store import blobs, hint, history, log
 from evergraft.store.recording import RecordingStore
 from evergraft.store.retry import Retry
 from evergraft.store.seam import Created, Lost, Store, Unknown
@@ -441,3 +442,14 @@ def test_a_routes_blobs_need_no_second_look(memory: Store) -> None:
     actions = landing(store, root_of(graph), "a/one")
     assert [operation.name for operation in store.operations] == ["put_if_absent", "put_if_absent"]
     assert any(isinstance(action, PutRoute) for action in actions)
+
+
+def test_a_commit_that_nobody_could_read_is_not_written(memory: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = start_graph(memory)
+    before = list(memory.list(""))
+    monkeypatch.setattr(history, "MAX_COMMIT_BYTES", 100)
+    with pytest.raises(DataError, match=r"commit 1: it would have \d+ bytes, more than the 100 such a document may"):
+        commit_kept(memory, graph, "a/one", RunKey(1, 1))
+    monkeypatch.undo()
+    assert list(memory.list("")) == before
+    assert log.read_graph(memory) == graph

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from evergraft import canonical
-from evergraft.errors import FormatError, IntegrityError, StoreUnavailableError
+from evergraft.errors import DataError, FormatError, IntegrityError, StoreUnavailableError
 from evergraft.store.seam import Store, Unknown
-from evergraft.store.searches import WRITE_ID, get_json, put_json_if_absent
+from evergraft.store.searches import MAX_BYTES, PLAIN_BYTES, WRITE_ID, get_json, put_json_if_absent
 from evergraft.testing.faults import FaultyStore
 
 KEY = "searches/ab/search.json"
@@ -65,3 +67,35 @@ def test_no_answer_says_that_running_again_is_safe(memory: Store) -> None:
     silent = FaultyStore(memory, after=lambda key, outcome: Unknown("timed out"))
     with pytest.raises(StoreUnavailableError, match=r"may or may not be written \(timed out\); run again"):
         put_json_if_absent(silent, KEY, {})
+
+
+def test_what_nobody_could_read_is_not_written(memory: Store) -> None:
+    value = {WRITE_ID: "ours", "text": "x" * 1000}
+    size = len(canonical.dumps({"format": 1, **value}))
+    with pytest.raises(DataError, match=rf"search\.json: it would have {size} bytes, more than the {size - 1}"):
+        put_json_if_absent(memory, KEY, value, max_bytes=size - 1)
+    assert get_json(memory, KEY, "search") is None
+    ours = put_json_if_absent(memory, KEY, value, max_bytes=size)
+    assert get_json(memory, KEY, "search", max_bytes=size) == ours
+
+
+@pytest.mark.parametrize("length", [10, PLAIN_BYTES, MAX_BYTES])
+def test_a_large_document_may_be_deflated_and_a_small_one_stays_plain(memory: Store, length: int) -> None:
+    limits: dict[str, Any] = {"max_bytes": 1 << 30, "deflated": True}
+    ours = put_json_if_absent(memory, KEY, {"text": "x" * length}, **limits)
+    data = memory.get(KEY)
+    assert (data[:1] == b"{") == (length == 10)
+    assert len(data) < PLAIN_BYTES
+    assert get_json(memory, KEY, "search", **limits) == ours
+    assert put_json_if_absent(memory, KEY, {"text": "other"}, **limits) == ours
+
+
+def test_a_document_that_inflates_to_too_much_is_refused(memory: Store) -> None:
+    memory.put(KEY, zlib.compress(b'{"format":1,"text":"' + b"x" * 100_000 + b'"}'))
+    with pytest.raises(IntegrityError, match=r"search .*: it grows to more than the 1000 bytes"):
+        get_json(memory, KEY, "search", max_bytes=1000, deflated=True)
+    with pytest.raises(IntegrityError, match=r"search .*: no JSON"):
+        get_json(memory, KEY, "search")
+    memory.put(KEY, memory.get(KEY)[:-9])
+    with pytest.raises(IntegrityError, match=r"search .*: no JSON, or its end is missing"):
+        get_json(memory, KEY, "search", deflated=True)

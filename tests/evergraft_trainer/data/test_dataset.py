@@ -15,9 +15,12 @@ import pytest
 from evergraft import canonical
 from evergraft.api.resolved import ResolvedDataset
 from evergraft.errors import DataError, FormatError, IntegrityError
+from evergraft_trainer.data import dataset as dataset_module
+from evergraft_trainer.data import manifest
 from evergraft_trainer.data import source as source_module
 from evergraft_trainer.data.check import check
 from evergraft_trainer.data.dataset import Dataset, open_dataset
+from evergraft_trainer.data.refusals import Sample
 from evergraft_trainer.testing.datasets import DatasetMaker
 
 Write = Callable[[DatasetMaker], Path]
@@ -271,3 +274,32 @@ def test_check_reports_in_json(written: Path) -> None:
         f.stat().st_size for f in ([written] if written.is_file() else written.rglob("*.png"))
     )
     assert report["objects"] == (40 if report["format"] == "ImageFolder" else 1)
+
+
+def test_more_files_than_can_be_pinned_are_refused_before_any_is_read(
+    make: DatasetMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make.folder({"0": 10, "1": 10})
+    size = len(canonical.dumps(_open(path).manifest()))
+    told = r"20 files and 20 samples are too many to pin: data\.json .* Parquet or npz .* dataset\.splits"
+    monkeypatch.setattr(dataset_module, "scan", lambda *_, **__: pytest.fail("nothing is to be decoded"))
+    monkeypatch.setattr(manifest, "MAX_BYTES", size // 2)
+    with pytest.raises(DataError, match=told):
+        _open(path)
+    monkeypatch.undo()
+    monkeypatch.setattr(manifest, "MAX_BYTES", size - 1)
+    with pytest.raises(DataError, match=told):
+        _open(path)
+    monkeypatch.setattr(manifest, "MAX_BYTES", size)
+    _open(path)
+
+
+def test_the_bound_by_which_files_are_refused_early_is_never_too_high(written: Path) -> None:
+    """Were it so, a dataset could be refused that can be pinned."""
+    pinned = _open(written).manifest()
+    samples = [Sample(0, key, "", split) for split, rows in pinned["samples"].items() for key, _ in rows]
+    names = [item["name"] for item in pinned["objects"]]
+    least = manifest.least_bytes(names, samples)
+    assert least <= len(canonical.dumps({name: pinned[name] for name in ("objects", "samples")}))
+    if len(names) > 1:  # one file an image
+        assert least > 0.9 * len(canonical.dumps({name: pinned[name] for name in ("objects", "samples")}))

@@ -157,8 +157,9 @@ class Route:
     """The stored route document.
 
     `preprocessing` and `golden` are the trainer's JSON; `metrics` holds quality, score, testQuality, logLoss and
-    confusion; `parameters` holds total, added and accounted. `transfer` says what was measured about parents, why
-    this one was chosen, and in its `ledger` what the root alone reaches.
+    confusion (a table of counts; above 100 labels the [row, column, count] of its cells); `parameters` holds
+    total, added and accounted. `transfer` says what was measured about parents, why this one was chosen, and in its
+    `ledger` what the root alone reaches.
     """
 
     task: str

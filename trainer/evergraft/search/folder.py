@@ -1,7 +1,8 @@
 """The folder of one running search: every document in it has one reader and one writer here.
 
 Layout and rules are in docs/concepts.md. Everything but states and weights is create-only: the first write stands,
-so a worker that comes second takes over what the first one decided. Called by the engine and the trainer.
+so a worker that comes second takes over what the first one decided. What would be too large to be read again is not
+written: DataError. Called by the engine and the trainer.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from typing import Any
 from evergraft import names
 from evergraft.errors import IntegrityError
 from evergraft.search.values import SlotRef, SlotResult
+from evergraft.store import documents
 from evergraft.store.seam import Store
-from evergraft.store.searches import get_json, put_json_if_absent
+from evergraft.store.searches import MAX_BYTES, get_json, put_json_if_absent
+
+MAX_MANIFEST_BYTES = 1 << 30
+"""Of ``data.json``, inflated. A dataset of one file an image takes some 185 bytes an image: six million."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,13 @@ class Folder:
 
     def manifest(self) -> dict[str, Any] | None:
         """``data.json``, None before a worker has checked the data."""
-        return get_json(self.store, names.search_key(self.search, "data.json"), what="data.json")
+        key = names.search_key(self.search, "data.json")
+        return get_json(self.store, key, what="data.json", max_bytes=MAX_MANIFEST_BYTES, deflated=True)
 
     def pin(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Write ``data.json`` unless it exists; returns the one that stands."""
-        return put_json_if_absent(self.store, names.search_key(self.search, "data.json"), dict(manifest))
+        """Write ``data.json`` unless it exists, deflated if it is large; returns the one that stands."""
+        key = names.search_key(self.search, "data.json")
+        return put_json_if_absent(self.store, key, dict(manifest), max_bytes=MAX_MANIFEST_BYTES, deflated=True)
 
     def stop(self) -> dict[str, Any] | None:
         """``stop.json``, None unless the search was stopped before its end."""
@@ -79,8 +86,9 @@ class Folder:
         return get_json(self.store, key, what=key)
 
     def put_state(self, ref: SlotRef, claim: int, state: bytes) -> None:
-        """Overwrite the saved state of a claim."""
-        self.store.put(self._slot(ref, f"state-{claim}.json"), state)
+        """Overwrite the saved state of a claim; raises DataError if it is larger than its readers take."""
+        key = self._slot(ref, f"state-{claim}.json")
+        self.store.put(key, documents.check_size(state, what=key, max_bytes=MAX_BYTES))
 
     def object(self, ref: SlotRef, name: str) -> bytes:
         """The bytes of a slot's object, such as a bundle of weights."""

@@ -68,10 +68,11 @@ def put_route(store: Store, route: Route) -> str:
     """Make sure the route document is in the store; its id.
 
     Raises:
+        DataError: it is larger than its readers take; nothing is written.
         IntegrityError: other bytes stand under its name.
         StoreUnavailableError: not known whether it landed; asking again is safe.
     """
-    data = route.encode()
+    data = documents.check_size(route.encode(), what=f"the route of {route.task}", max_bytes=MAX_ROUTE_BYTES)
     route_id = canonical.sha256(data)
     if _put_blob(store, names.route_key(route_id), data) is not None:
         raise IntegrityError(f"{store.url}: the bytes under {names.route_key(route_id)} are damaged")

@@ -166,7 +166,7 @@ def _touched(shard: Shard, *, since: int) -> bool:
 def _encode_shard(shard: Shard) -> bytes:
     tasks = {task: state.to_json() for task, state in shard.items()}
     # Routes share most of their layers, so their ids repeat: a tenth of the bytes remain.
-    return documents.deflate(canonical.dumps({"format": canonical.FORMAT, "tasks": tasks}))
+    return documents.deflate(documents.encode({"format": canonical.FORMAT, "tasks": tasks}, what="checkpoint shard"))
 
 
 def load_shard(store: Store, number: int, shard_id: str) -> Shard:
@@ -181,7 +181,7 @@ def load_shard(store: Store, number: int, shard_id: str) -> Shard:
 
 def _encode_gc(graph: Graph) -> bytes:
     value = {"condemned": sorted(graph.condemned), "swept": dict(graph.swept)}
-    return canonical.dumps({"format": canonical.FORMAT, **value})
+    return documents.encode({"format": canonical.FORMAT, **value}, what="checkpoint shard of gc")
 
 
 def load_gc(store: Store, shard_id: str | None) -> tuple[frozenset[str], Mapping[str, int]]:

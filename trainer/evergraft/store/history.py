@@ -93,6 +93,15 @@ def read_commits(store: Store, first: int = 0, last: int | None = None) -> Itera
         yield decode_commit(data), canonical.sha256(data)
 
 
+def encode_commit(commit: Commit) -> bytes:
+    """The bytes of a log entry.
+
+    Raises:
+        DataError: larger than its readers take: nobody could read the graph from here on.
+    """
+    return documents.check_size(commit.encode(), what=f"commit {commit.version}", max_bytes=MAX_COMMIT_BYTES)
+
+
 def decode_commit(data: bytes) -> Commit:
     """Read the bytes of a log entry.
 

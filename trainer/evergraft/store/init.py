@@ -10,13 +10,14 @@ import datetime
 import uuid
 from collections.abc import Mapping
 
-from evergraft import canonical, names
+from evergraft import names
 from evergraft.errors import ConflictError, NotAGraphError, StoreUnavailableError
 from evergraft.graph.commit import AddModules, Commit, PutRoute
 from evergraft.graph.route import RouteSummary
 from evergraft.graph.state import Graph, check
-from evergraft.store.history import read_graph
-from evergraft.store.info import GraphInfo, decode_info, read_info
+from evergraft.store import documents
+from evergraft.store.history import encode_commit, read_graph
+from evergraft.store.info import MAX_BYTES, GraphInfo, decode_info, read_info
 from evergraft.store.seam import Landed, Lost, Store
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
@@ -68,7 +69,8 @@ def _standing(store: Store) -> GraphInfo | None:
 
 
 def _create_info(store: Store, ours: GraphInfo) -> GraphInfo:
-    outcome = store.put_if_absent(names.GRAPH, canonical.dumps(ours.to_json()))
+    data = documents.encode(ours.to_json(), what=names.GRAPH, max_bytes=MAX_BYTES)
+    outcome = store.put_if_absent(names.GRAPH, data)
     if isinstance(outcome, Landed):
         return ours
     if isinstance(outcome, Lost):
@@ -85,6 +87,6 @@ def _create_first_commit(
     commit = Commit(
         version=0, id=uuid.uuid4().hex, previous=None, time=time, author=author, base=-1, search=None, actions=actions
     )
-    outcome = store.put_if_absent(names.log_key(0), commit.encode())
+    outcome = store.put_if_absent(names.log_key(0), encode_commit(commit))
     if not isinstance(outcome, Landed | Lost):
         raise StoreUnavailableError(f"{store.url}: the root may or may not be committed ({outcome.reason}); run again")

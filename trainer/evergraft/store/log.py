@@ -18,7 +18,7 @@ from evergraft.errors import EvergraftError, StoreConflictError, StoreUnavailabl
 from evergraft.graph.commit import Action, Commit
 from evergraft.graph.state import Graph, apply, check, check_shared
 from evergraft.store import checkpoints, hint
-from evergraft.store.history import fold, read_commits, read_graph, read_task, refresh
+from evergraft.store.history import encode_commit, fold, read_commits, read_graph, read_task, refresh
 from evergraft.store.info import GraphInfo, read_info
 from evergraft.store.init import TIME_FORMAT, init_graph
 from evergraft.store.retry import COUNTERS, Retry
@@ -68,6 +68,7 @@ def commit(
 
     Raises:
         ConflictError: HEAD forbids it (AlreadyCommittedError, RouteRemovedError, a condemned module, …).
+        DataError: more actions than one commit can hold; nothing is written.
         IntegrityError: the log is damaged, or does not hold `graph` any more.
         StoreUnavailableError: no answer, or no end of lost races; the commit may have landed, running again is safe.
     """
@@ -93,7 +94,7 @@ def commit(
             search=search,
             actions=actions,
         )
-        data = entry.encode()
+        data = encode_commit(entry)
         started = clock.monotonic()
         outcome = _create(store, names.log_key(entry.version), data, patience=unknown)
         turns.note(landed=isinstance(outcome, Landed), seconds=clock.monotonic() - started)

@@ -118,6 +118,8 @@ def open_dataset(
     images = _images(source, listing, cache_bytes)
     samples = _split_up(spec, listing)
     check_classes(samples, listing.declared, where=spec.url)
+    used = _used_objects(listing, samples)
+    manifest.check_least(used, samples, where=spec.url)
     seen = scan(images, [sample.position for sample in samples], remote=source.remote)
     kept, unreadable, left_out = _refuse(spec, listing, samples, seen)
     shapes = {item.position: item.shape for item in seen}
@@ -127,12 +129,13 @@ def open_dataset(
         format_name=layout.name,
         labels=labels,
         source=source,
-        objects=[source.stat(name) for name in _used_objects(listing, samples)],
+        objects=[source.stat(name) for name in used],
         samples=kept,
         shapes=[shapes[sample.position] for sample in kept],
         unreadable=unreadable,
         left_out=left_out,
     )
+    manifest.check_whole(document, where=spec.url)
     return Dataset(spec=spec, labels=labels, splits=_splits(kept, labels, images), document=document)
 
 

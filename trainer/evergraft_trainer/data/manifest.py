@@ -1,8 +1,9 @@
 """``data.json``: what a search's dataset consists of, so that every worker sees the same bytes or stops.
 
 Written by the first worker, once the data passed every check: every object with size and SHA-256 (and generation or
-ETag where the store has one), labels, counts, each sample's split, what was unreadable or left out and why. Read back
-from the store it is untrusted. Called by ``dataset``.
+ETag where the store has one), labels, counts, each sample's split, what was unreadable or left out and why. A dataset
+of more files or samples than one document can pin is refused. Read back from the store it is untrusted. Called by
+``dataset``.
 """
 
 from __future__ import annotations
@@ -14,9 +15,16 @@ from typing import Any
 
 from evergraft import canonical
 from evergraft.errors import DataError, FormatError, IntegrityError
+from evergraft.search.folder import MAX_MANIFEST_BYTES
 from evergraft_trainer.data.refusals import LeftOut, Sample, Unreadable
 from evergraft_trainer.data.source import Object, Source
 from evergraft_trainer.data.splits import SPLITS
+
+MAX_BYTES = MAX_MANIFEST_BYTES - (1 << 10)
+"""Of the document; the rest is for what the search's folder adds to it."""
+
+_OBJECT_BYTES = len('{"name":"","sha256":"","size":0},') + 64
+_SAMPLE_BYTES = len('["",0],')
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,39 @@ def document(
         ],
         "leftOut": [{"key": item.sample.key, "split": item.sample.split, "copyOf": item.copy_of} for item in left_out],
     }
+
+
+def check_least(names: Sequence[str], samples: Sequence[Sample], *, where: str) -> None:
+    """Refuse objects and samples whose document is sure to be too large, before anything is read of them.
+
+    Raises:
+        DataError: it is.
+    """
+    _check_bytes(least_bytes(names, samples), num_objects=len(names), num_samples=len(samples), where=where)
+
+
+def least_bytes(names: Sequence[str], samples: Sequence[Sample]) -> int:
+    """A lower bound of the document's bytes, close where there are many objects."""
+    return sum(_OBJECT_BYTES + len(name) for name in names) + sum(_SAMPLE_BYTES + len(item.key) for item in samples)
+
+
+def check_whole(value: Mapping[str, Any], *, where: str) -> None:
+    """Refuse a document that could not be pinned.
+
+    Raises:
+        DataError: it is too large.
+    """
+    num_samples = sum(map(len, value["samples"].values()))
+    _check_bytes(len(canonical.dumps(value)), num_objects=len(value["objects"]), num_samples=num_samples, where=where)
+
+
+def _check_bytes(num_bytes: int, *, num_objects: int, num_samples: int, where: str) -> None:
+    if num_bytes > MAX_BYTES:
+        raise DataError(
+            f"{where}: {num_objects:,} files and {num_samples:,} samples are too many to pin: data.json would have "
+            f"{num_bytes:,} bytes, more than the {MAX_BYTES:,} it may have; store the images in Parquet or npz files, "
+            "of which each is pinned whole, or take fewer by dataset.splits"
+        )
 
 
 def count(samples: Sequence[Sample], labels: Sequence[str]) -> dict[str, dict[str, int]]:
