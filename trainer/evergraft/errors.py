@@ -73,7 +73,7 @@ class AlreadyCommittedError(ConflictError):
 
 
 class SpecDiffersError(ConflictError):
-    """HEAD holds this run with another metric, dataset or search."""
+    """HEAD holds a run of this iteration with another metric, dataset or search."""
 
     code = "SpecDiffersFromCommitted"
 

@@ -13,11 +13,14 @@ from typing import Any
 
 from evergraft.api.load import Document, load_documents
 from evergraft.api.modulegraph import ModuleGraph
-from evergraft.api.resolve import resolve
+from evergraft.api.resolve import resolve, spec_hash, task_hash
 from evergraft.api.resolved import ResolvedTask
 from evergraft.errors import NotAGraphError
 from evergraft.graph.state import Graph, TaskState
 from evergraft.names import RunKey
+from evergraft.search import opening
+from evergraft.search.committing import Request
+from evergraft.search.folder import Folder
 from evergraft.search.starts import remark
 from evergraft.search.strategies import get as get_strategy
 from evergraft.search.validate import check_plan
@@ -28,7 +31,8 @@ from evergraft.store.memory import MemoryStore
 from evergraft.store.open import open_store
 from evergraft.store.seam import Store
 from evergraft_trainer.data.dataset import open_dataset
-from evergraft_trainer.run import Job, in_order, open_graph, the_module_graph
+from evergraft_trainer.rehearsal import rehearse
+from evergraft_trainer.run import Job, in_order, local_cache, open_graph, the_module_graph
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,10 @@ class TaskPlan:
 def plan_files(files: Sequence[Path], *, graph_url: str) -> list[TaskPlan]:
     """Plan every task of the files against the graph's HEAD, or against a new graph from their ModuleGraph.
 
+    An open search is shown as it was started: its spec, its base version, its data.
+
     Raises:
-        SpecError, DataError, NotAGraphError: as `run` would.
+        SpecError, DataError, ConflictError, NotAGraphError: as `run` would.
     """
     documents = load_documents(files)
     module_graph = the_module_graph(documents)
@@ -97,24 +103,30 @@ def _head(store: Store, module_graph: ModuleGraph | None, documents: Sequence[Do
 
 def _plan(job: Job, store: Store, graph: Graph, module_graph: ModuleGraph | None) -> TaskPlan:
     resolution = resolve(job.task, graph=module_graph, base=job.document.path.parent)
-    spec = resolution.task
-    data = open_dataset(spec.dataset)
+    asked = resolution.task
+    run = next_run(graph.task(asked.task), asked)
+    request = Request(spec=asked, run=run, task_hash=task_hash(job.task), spec_hash=spec_hash(asked))
+    folder = Folder(store, request.search)
+    ended, header = opening.look(folder, graph, request)
+    spec, base = (asked, graph) if header is None else opening.pinned(store, graph, header)
+    data = open_dataset(spec.dataset, pinned=None if header is None else folder.manifest())
     info = log.read_info(store)
     view = build_view(
-        graph,
+        base,
         spec=spec,
         facts=TaskFacts(data.labels, len(data.train), len(data.validation)),
         reference=Reference(info.reference_parameters, info.reference_flops),
         manifest=data.manifest(),
     )
-    run = next_run(graph.task(spec.task), spec)
     first = get_strategy(spec.search.strategy).next(view)
     check_plan(view, first)
+    if ended is None and header is None:
+        rehearse(folder, spec, candidates_of(first), labels=data.labels, cache=local_cache(store))
     return TaskPlan(
         task=spec.task,
         run=str(run),
-        state=f"{_state(graph.task(spec.task), run)}{remark(view)}",
-        base=graph.version,
+        state=_closed(graph.task(spec.task)) if ended else _open(base, header) + remark(view),
+        base=base.version,
         counts=data.counts(),
         values=spec.to_json(),
         sources=resolution.sources,
@@ -143,10 +155,13 @@ def describe(route: Any, plan: CandidatePlan) -> str:
     return f"from {parent} ({plan.reason}); trains {', '.join(trained)}; rate {rate}; {plan.samples} samples"
 
 
-def _state(state: TaskState | None, run: RunKey) -> str:
-    if state is None or state.run is None or run > state.run:
-        return "not yet run"
+def _closed(state: TaskState | None) -> str:
+    assert state is not None
     return f"closed at version {state.version} ({state.outcome}); run would report AlreadyCommitted"
+
+
+def _open(base: Graph, header: Mapping[str, Any] | None) -> str:
+    return "not yet run" if header is None else f"open since version {base.version}; run would go on with it"
 
 
 _STORED = {"scoring.": "", "hangAfter": "hangAfterSeconds"}

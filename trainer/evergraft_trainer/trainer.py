@@ -35,6 +35,7 @@ from evergraft_trainer.golden import golden_answers
 from evergraft_trainer.nn.assemble import RouteModel, load_route
 from evergraft_trainer.probe import look
 from evergraft_trainer.progress import Saved, read_weights
+from evergraft_trainer.rehearsal import rehearse
 from evergraft_trainer.side_by_side import train_group
 
 WIDTH = 16
@@ -81,6 +82,10 @@ class TorchTrainer:
         if self._data is None:
             self._data = self._open(self.folder.manifest())
         return self._data
+
+    def rehearse(self, plans: Sequence[CandidatePlan]) -> None:
+        """Build each of these first candidates once, on the CPU; raises SpecError where one cannot be built."""
+        rehearse(self.folder, self.spec, plans, labels=self.data.labels, cache=self.cache)
 
     def company(self, first: Claimed, others: Sequence[Claimed]) -> Sequence[SlotRef]:
         """Which of the `others` share enough with `first` to be trained side by side, as far as memory allows."""

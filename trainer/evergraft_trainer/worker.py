@@ -169,6 +169,10 @@ class TimedTrainer:
         """The inner one's; costs no accelerator's time."""
         return self.inner.open(pinned)
 
+    def rehearse(self, plans: Sequence[CandidatePlan]) -> None:
+        """The inner one's; costs no accelerator's time."""
+        self.inner.rehearse(plans)
+
     def company(self, first: Claimed, others: Sequence[Claimed]) -> Sequence[SlotRef]:
         """The inner one's."""
         return self.inner.company(first, others)

@@ -48,6 +48,9 @@ class EmptyTrainer:
         """No data."""
         return TaskFacts(labels=LABELS, train_samples=100, validation_samples=20), pinned or MANIFEST
 
+    def rehearse(self, plans: Sequence[CandidatePlan]) -> None:
+        """Nothing is built."""
+
     def company(self, first: Claimed, others: Sequence[Claimed]) -> Sequence[SlotRef]:
         """Each slot alone."""
         return ()

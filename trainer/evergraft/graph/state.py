@@ -198,7 +198,7 @@ def check(graph: Graph, actions: tuple[Action, ...], *, base: int, uploaded: int
     for action in actions:
         if isinstance(action, CloseSearch):
             check_run(graph, action.task, action.run)
-            _check_visibility(graph, action.task, action.visibility)
+            check_visibility(graph, action.task, action.visibility)
         elif isinstance(action, AddModules):
             _check_blobs(graph, action.modules, base=uploaded, what="commit")
         elif isinstance(action, PutRoute):
@@ -206,7 +206,7 @@ def check(graph: Graph, actions: tuple[Action, ...], *, base: int, uploaded: int
                 raise ConflictError(f"{action.route.task}: a route lands only with the search that it closes")
             _check_blobs(graph, (action.route.id,), base=uploaded, what=action.route.task)
             _check_route(graph, action.route, base=base, fresh=added)
-            _check_visibility(graph, action.route.task, action.route.visibility)
+            check_visibility(graph, action.route.task, action.route.visibility)
             _check_lineage(graph, action.route, added)
         elif isinstance(action, Restore):
             _check_restore(graph, action)
@@ -275,8 +275,12 @@ def _check_blobs(graph: Graph, ids: Iterable[str], *, base: int, what: str) -> N
             raise ConflictError(f"{what}: blob {blob[:12]}… was deleted since version {base}; search again")
 
 
-def _check_visibility(graph: Graph, task: str, visibility: str) -> None:
-    """Once closed, a task stays what it was: its modules live on in what others build, or may not."""
+def check_visibility(graph: Graph, task: str, visibility: str) -> None:
+    """Once closed, a task stays what it was: its modules live on in what others build, or may not.
+
+    Raises:
+        ConflictError: a run of it was closed as what it is not to be now.
+    """
     state = graph.task(task)
     if state is not None and state.visibility != visibility:
         raise ConflictError(

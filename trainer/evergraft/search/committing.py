@@ -53,19 +53,26 @@ class Outcome:
 
 
 def standing_of(graph: Graph, request: Request) -> Outcome | None:
-    """How HEAD says this run ended, None if it is still to be done."""
+    """How HEAD says this run ended, None if it is still to be done.
+
+    Raises:
+        SpecDiffersError: HEAD holds a run of this iteration, be it another cycle's, that was made from another spec.
+        RouteRemovedError: the run is closed and its route was removed.
+    """
+    ended = ""
     try:
         check_run(graph, request.spec.task, request.run)
     except AlreadyCommittedError as error:
-        state = graph.task(request.spec.task)
-        assert state is not None
-        if state.run == request.run and state.task_hash != request.task_hash:
-            raise SpecDiffersError(
-                f"{request.spec.task}: run {request.run} is committed with another metric, dataset or search; "
-                f"raise spec.iteration to {request.run.iteration + 1} to train it again"
-            ) from None
-        return Outcome(kind="already", version=graph.version, route=state.route, reason=str(error))
-    return None
+        ended = str(error)
+    state = graph.task(request.spec.task)
+    if state is None or state.run is None:
+        return None
+    if state.run.iteration == request.run.iteration and state.task_hash != request.task_hash:
+        raise SpecDiffersError(
+            f"{request.spec.task}: run {state.run} is committed with another metric, dataset or search; "
+            f"raise spec.iteration to {state.run.iteration + 1} to train it again"
+        )
+    return Outcome(kind="already", version=graph.version, route=state.route, reason=ended) if ended else None
 
 
 def left_to_another(folder: Folder, graph: Graph, *, request: Request, crew: Crew) -> tuple[Outcome | None, Graph]:

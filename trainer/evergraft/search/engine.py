@@ -7,28 +7,24 @@ folder first, create-only, so that a worker that starts again finds every decisi
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
-import evergraft
 from evergraft import canonical, names
 from evergraft.api.resolved import ResolvedTask
 from evergraft.errors import (
-    ConflictError,
-    ImageVersionError,
     IntegrityError,
     StoreUnavailableError,
     SupersededError,
 )
 from evergraft.graph.route import reading
 from evergraft.graph.state import Graph
-from evergraft.search import closing, codec, ledger
+from evergraft.search import closing, codec, ledger, opening
 from evergraft.search.claims import Crew
-from evergraft.search.committing import Outcome, Request, commit, left_to_another, standing_of
+from evergraft.search.committing import Outcome, Request, commit, left_to_another
 from evergraft.search.deadline import Deadline, Stop, time_is_up
 from evergraft.search.duty import Duty
 from evergraft.search.events import Emit
@@ -74,6 +70,14 @@ class Trainer(Trains, Protocol):
         """Check the data, against ``data.json`` if it is pinned; returns the facts and what ``data.json`` holds."""
         ...
 
+    def rehearse(self, plans: Sequence[CandidatePlan]) -> None:
+        """Make sure that these first candidates can be built; trains and writes nothing.
+
+        Raises:
+            SpecError: one cannot, such as for an image size that is no multiple of the patches'.
+        """
+        ...
+
     def conclude(self, ref: SlotRef, result: SlotResult) -> Answers:
         """Golden answers and test metrics of the winner."""
         ...
@@ -94,27 +98,24 @@ def run_search(
 ) -> tuple[Outcome, Graph]:
     """Run, or go on with, one search, alone or beside other workers; returns how it ended and the graph after it.
 
-    A search is opened only once its data and its first plan have passed every check, so that a mistake in the spec
-    can be corrected without a new iteration.
+    A search is opened only once its data and its first plan have passed every check and its first candidates could
+    be built, so that a mistake in the spec can be corrected without a new iteration.
 
     Raises:
-        ConflictError: the run key is closed with another task hash, or HEAD forbids the commit.
+        ConflictError: this iteration is closed, or open, with another task hash, or HEAD forbids the commit.
         DataError, StoreError, …: from the trainer and the store; the search stays open.
     """
-    standing = standing_of(graph, request)
+    folder = Folder(store=store, search=request.search)
+    standing, opened = opening.look(folder, graph, request)
     if standing is not None:
         return standing, graph
-    folder = Folder(store=store, search=request.search)
     crew = crew or Crew()
     search: _Search | None = None
-    if folder.header() is None:
+    if opened is None:
         search = _Search(folder, graph, request.spec, make_trainer(folder, request.spec), emit, crew)
         search.check()
-    header = _open(folder, graph, request)
-    spec = ResolvedTask.from_json(header["spec"])
-    with reading("search.json"):
-        version = int(header["base"])
-    base = graph if version == graph.version else log.read_graph(store, version=version)
+    header = opening.open_search(folder, graph, request)
+    spec, base = opening.pinned(store, graph, header)
     final: Mapping[str, Any] | None = folder.final()
     if final is None:
         if search is None or (search.spec, search.base.version) != (spec, base.version):
@@ -126,49 +127,6 @@ def run_search(
         if other is not None:
             return other, graph
     return commit(folder, graph, request=request, base=base.version, final=final)
-
-
-def _open(folder: Folder, graph: Graph, request: Request) -> dict[str, Any]:
-    """``search.json`` as it stands; ours unless an earlier worker wrote it."""
-    strategy = get_strategy(request.spec.search.strategy)
-    header = folder.open(
-        {
-            "format": canonical.FORMAT,
-            "id": uuid.uuid4().hex,
-            "search": folder.search,
-            "task": request.spec.task,
-            "run": str(request.run),
-            "spec": request.spec.to_json(),
-            "specHash": request.spec_hash,
-            "taskHash": request.task_hash,
-            "base": graph.version,
-            "strategy": {"name": strategy.name, "version": strategy.version},
-            "trainer": evergraft.__version__,
-        }
-    )
-    with reading("search.json"):
-        _check_header(header, request)
-    return header
-
-
-def _check_header(header: Mapping[str, Any], request: Request) -> None:
-    """Refuse to go on with a search that was opened with another spec, or by another version."""
-    if header["taskHash"] != request.task_hash:
-        raise ConflictError(
-            f"{request.spec.task}: its open search {request.search} was started with another metric, dataset or "
-            f"search; put the spec back, or raise spec.iteration"
-        )
-    if header["spec"]["visibility"] != request.spec.visibility:
-        raise ConflictError(
-            f"{request.spec.task}: spec.visibility is immutable, and its open search {request.search} was started as "
-            f"{header['spec']['visibility']}; set it back, or give the task another name"
-        )
-    strategy = get_strategy(str(header["strategy"]["name"]))  # a changed default of the graph starts no other search
-    if header["trainer"] != evergraft.__version__ or header["strategy"]["version"] != strategy.version:
-        raise ImageVersionError(
-            f"{request.spec.task}: ImageVersion: its open search was started by evergraft {header['trainer']}, "
-            f"this is {evergraft.__version__}; finish it with that version"
-        )
 
 
 @dataclass
@@ -195,10 +153,13 @@ class _Search:
         self.groups = Groups(self.crew, self.folder, self.spec, self.trainer, self.emit, self.deadline)
 
     def check(self) -> None:
-        """Check the data and the first plan of a search that nobody has opened yet; writes nothing."""
+        """Check data, first plan and first candidates of a search that nobody has opened yet; writes nothing."""
         self.opened = self.trainer.open(None)
         view = self._view(*self.opened)
-        check_plan(view, get_strategy(self.spec.search.strategy).next(view))
+        plan = get_strategy(self.spec.search.strategy).next(view)
+        check_plan(view, plan)
+        if isinstance(plan, Generation):
+            self.trainer.rehearse(plan.candidates)
 
     def run(self) -> Mapping[str, Any]:
         """Generations until the strategy finishes, then the end; returns the closing document that stands."""

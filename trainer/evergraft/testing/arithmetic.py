@@ -118,6 +118,9 @@ class ArithmeticTrainer:
         """Made-up data, always the same."""
         return TaskFacts(labels=LABELS, train_samples=100, validation_samples=20), pinned or MANIFEST
 
+    def rehearse(self, plans: Sequence[CandidatePlan]) -> None:
+        """Nothing: whatever is planned can be built."""
+
     def company(self, first: Claimed, others: Sequence[Claimed]) -> Sequence[SlotRef]:  # noqa: ARG002 - the seam's
         """Whichever come first, up to the width."""
         return [other.ref for other in others][: self.width - 1]
