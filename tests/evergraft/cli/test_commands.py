@@ -274,6 +274,7 @@ def test_the_command_line_is_frozen() -> None:
             "--quick",
             "--any-data",
             "--figures",
+            "--page",
             "--picture",
             "--results",
             "--root",
