@@ -76,7 +76,9 @@ def _waits() -> tuple[Panel, ...]:
 
     return (
         share(
-            "Share of time waiting for data", "data_wait", "Steadily above 10 %: the data are slower than the device."
+            "Share of time waiting for data",
+            "data_wait",
+            "Steadily above 10 %: the data are slower than the device. Shares of a pod's devices add up.",
         ),
         share("Share of time without a candidate", "idle", "More workers than candidates: fewer replicas would do."),
     )
