@@ -7,6 +7,7 @@ by ``manifest``.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -203,13 +204,16 @@ def _local_tree(root: Path) -> Iterator[Object]:
 def _local_object(root: Path, path: Path) -> Object:
     name = path.relative_to(root).as_posix()
     if path.is_symlink():
-        if not path.resolve().is_relative_to(root):
-            return Object(name, 0, problem="a link that leaves the dataset's folder; copy the file there instead")
-        if path.is_dir():
+        # Not Path.is_dir, which raises where the target is not ours to see.
+        if os.path.isdir(path):  # noqa: PTH112
             return Object(name, 0, problem="a link to a folder; move the folder there instead")
+        if not Path(os.path.realpath(path)).is_relative_to(root):
+            return Object(name, 0, problem="a link that leaves the dataset's folder; copy the file there instead")
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise
         return Object(name, 0, problem="no such file, or a link to nothing; remove what refers to it")
     if not stat.S_ISREG(status.st_mode):
         return Object(name, 0, problem="not a regular file; remove it")

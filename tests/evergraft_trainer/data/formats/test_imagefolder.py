@@ -83,13 +83,51 @@ def test_links_are_followed_only_inside_the_root(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("..", "leaves the dataset's folder"), ("data/cat", "link to a folder"), ("data/no", "to nothing")],
-)
+    [
+        ("..", "link to a folder"), ("data/cat", "link to a folder"), ("data/no", "to nothing"),
+        ("no", "leaves the dataset's folder"), ("data/cat/link", "to nothing"),
+    ],
+)  # fmt: skip
 def test_links_to_folders_and_to_nothing_are_refused(tmp_path: Path, target: str, message: str) -> None:
     url = _write(tmp_path / "data", "cat/a.png")
     (tmp_path / "data/cat/link").symlink_to(tmp_path / target)
     with pytest.raises(DataError, match=f"cat/link: .*{message}"):
         imagefolder.read(open_source(url))
+
+
+@pytest.mark.parametrize("names", [["a/1.png", "b/2.png"], ["train/a/1.png", "train/b/2.png"], []])
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("elsewhere", "a link to a folder; move the folder there instead"),
+        ("data/.kept", "a link to a folder; move the folder there instead"),
+        ("gone", "a link that leaves the dataset's folder"),
+        ("data/gone", "a link to nothing"),
+    ],
+)
+def test_a_class_or_split_that_is_a_link_does_not_go_missing(
+    tmp_path: Path, names: list[str], target: str, message: str
+) -> None:
+    url = _write(tmp_path / "data", *names, ".kept/x.png")
+    _write(tmp_path / "elsewhere", "c.png")
+    (tmp_path / "data/test").symlink_to(tmp_path / target)
+    source = open_source(url)
+    with pytest.raises(DataError, match=f"data/test: .*{message}"):
+        formats.choose("Auto", source).read(source)
+
+
+def test_a_class_that_is_a_link_below_its_split_is_named(tmp_path: Path) -> None:
+    url = _write(tmp_path / "data", "train/a/1.png", "train/b/2.png")
+    (tmp_path / "data/train/c").symlink_to(tmp_path / "data/train/b")
+    with pytest.raises(DataError, match="train/c: a link to a folder; move the folder there instead"):
+        imagefolder.read(open_source(url))
+
+
+def test_links_that_are_passed_over(tmp_path: Path) -> None:
+    url = _write(tmp_path / "data", "cat/a.png", "NOTES")
+    (tmp_path / "data/README").symlink_to("NOTES")
+    (tmp_path / "data/.cache").symlink_to(tmp_path)
+    assert imagefolder.read(open_source(url)).keys == ("cat/a.png",)
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:

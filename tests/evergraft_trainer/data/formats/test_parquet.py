@@ -97,6 +97,19 @@ def test_refusals(tmp_path: Path, columns: dict[str, Any], message: str) -> None
         _read(tmp_path, columns)
 
 
+def test_a_split_that_is_a_link_does_not_go_missing(tmp_path: Path) -> None:
+    for name in ("data/train/0.parquet", "elsewhere/0.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        pq.write_table(pa.table({"image": [b"A"], "label": [1]}), tmp_path / name)
+    (tmp_path / "data/_cache").symlink_to(tmp_path)
+    source = open_source(str(tmp_path / "data"))
+    assert formats.choose("Auto", source).read(source).groups == ("train",)
+    (tmp_path / "data/test").symlink_to(tmp_path / "elsewhere")
+    source = open_source(str(tmp_path / "data"))
+    with pytest.raises(DataError, match="data/test: a link to a folder; move the folder there instead"):
+        formats.choose("Auto", source).read(source)
+
+
 def test_a_path_through_a_link_that_leaves_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"s")
     (tmp_path / "set").mkdir()

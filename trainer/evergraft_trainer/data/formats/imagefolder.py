@@ -1,7 +1,8 @@
 """ImageFolder: ``<split>/<class>/<file>`` or ``<class>/<file>``, one image a file.
 
 Hidden files and those that desktops leave behind are passed over, as are files beside the class folders (a README,
-a licence). Everything inside a class folder is a sample, so that a stray file is counted and shown.
+a licence). Everything inside a class folder is a sample, so that a stray file is counted and shown. A link beside them
+that is not followed is refused: it may stand for a class or a split, which must not go missing without a word.
 """
 
 from __future__ import annotations
@@ -11,29 +12,29 @@ from typing import Final
 from evergraft.errors import DataError
 from evergraft_trainer.data.decode import MAX_ENCODED_BYTES
 from evergraft_trainer.data.listing import Format, Listing, check_label
-from evergraft_trainer.data.source import Source, check_name
+from evergraft_trainer.data.source import Object, Source, check_name
 
 _LEFT_BEHIND: Final = frozenset({"thumbs.db", "desktop.ini"})
 
 
 def matches(source: Source) -> bool:
-    """Whether some file lies in a folder."""
-    return source.file is None and any("/" in name and not _skipped(name) for name in source.tree)
+    """Whether some file lies in a folder, or what may stand for a folder is there."""
+    return source.file is None and any(map(_counts, source.tree.values()))
 
 
 def read(source: Source) -> Listing:
     """List every image by its path.
 
     Raises:
-        DataError: no images, folders nested unevenly or too deeply, or a link that leaves the root.
+        DataError: no images, folders nested unevenly or too deeply, a link to a folder or one that leaves the root.
     """
     if source.file is not None:
         raise DataError(f"{source.url}: a file where ImageFolder needs a folder; check dataset.url and format")
-    names = tuple(name for name in source.tree if "/" in name and not _skipped(name))
-    depth = _depth(source, names)
-    for name in names:
+    names = tuple(name for name, item in source.tree.items() if _counts(item))
+    for name in names:  # before their depth is looked at: a link to a class folder seems to lie too high
         check_name(name, where=source.url)
         source.stat(name)
+    depth = _depth(source, names)
     parts = [name.split("/") for name in names]
     return Listing(
         keys=names,
@@ -58,6 +59,11 @@ def _depth(source: Source, names: tuple[str, ...]) -> int:
     if depth > 3:
         raise DataError(f"{source.where(names[0])}: too deep; use <class>/<image> or <split>/<class>/<image>")
     return depth
+
+
+def _counts(item: Object) -> bool:
+    """Whether an entry is a sample, or lies beside the class folders and must not be read, as a link to a folder."""
+    return not _skipped(item.name) and ("/" in item.name or bool(item.problem))
 
 
 def _skipped(name: str) -> bool:

@@ -74,8 +74,12 @@ def read(source: Source) -> Listing:
     """Read all labels, and copy all encoded images to scratch.
 
     Raises:
-        DataError: unreadable file, missing or mistyped column, a null label, a path that leaves the root.
+        DataError: unreadable file, missing or mistyped column, a null label, a path that leaves the root, or a link
+            at the top that is not followed: it may stand for a split.
     """
+    for name, item in source.tree.items() if source.file is None else ():
+        if item.problem and "/" not in name and not _hidden(name):
+            source.stat(name)
     files = (source.file,) if source.file is not None else tuple(filter(_is_data, source.tree))
     if not files:
         raise DataError(f"{source.url}: no {_SUFFIX} file; check dataset.url and format")
@@ -99,7 +103,11 @@ def read(source: Source) -> Listing:
 
 
 def _is_data(name: str) -> bool:
-    return name.endswith(_SUFFIX) and not any(part.startswith((".", "_")) for part in name.split("/"))
+    return name.endswith(_SUFFIX) and not _hidden(name)
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def group_of(name: str) -> str:
