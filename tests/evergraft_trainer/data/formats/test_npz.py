@@ -148,6 +148,32 @@ def test_refuses_what_is_no_archive(tmp_path: Path, data: bytes) -> None:
         npz.read(open_source(str(tmp_path / "d.npz")))
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_refuses_damaged_bytes_wherever_they_lie(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "d.npz"
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 6), dtype=np.uint8)
+    with zipfile.ZipFile(path, "w", compression=method) as archive:
+        archive.writestr("a_images.npy", _npy(pixels))
+        archive.writestr("a_labels.npy", _npy(np.arange(4) % 2))
+    whole, said = path.read_bytes(), []
+    for at in range(0, len(whole), 2):
+        for value in (0, whole[at] ^ 0xFF):
+            path.write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
+            try:
+                npz.read(open_source(str(path)))
+            except DataError as error:
+                said.append(str(error))
+    assert len(said) > len(whole) // 2
+    assert all(str(tmp_path) in message for message in said)
+
+
+def test_refuses_names_that_are_no_utf8(tmp_path: Path) -> None:
+    path = Path(_zip(tmp_path, {"a_imagé.npy": b""}))
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xff"))
+    with pytest.raises(DataError, match=r"d\.npz: no readable \.npz file"):
+        npz.read(open_source(str(path)))
+
+
 def test_refuses_images_over_the_limit_by_their_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evergraft_trainer.data.decode.MAX_PIXELS", 11)
     with pytest.raises(DataError, match=r"a_images: 3×4: more than"):

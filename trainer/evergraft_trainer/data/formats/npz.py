@@ -7,9 +7,11 @@ refused, before any array is read; pickle is never allowed. The arrays stay in m
 from __future__ import annotations
 
 import io
+import lzma
 import stat
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +26,9 @@ from evergraft_trainer.data.source import Source, check_name
 
 MAX_ARRAY_BYTES: Final = 8 << 30
 """Largest member accepted: arrays are held in memory."""
+
+_DAMAGED: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, RuntimeError)
+"""What zipfile and the decompressors below it raise over broken bytes; NotImplementedError is a RuntimeError."""
 
 _IMAGES: Final = "_images"
 _LABELS: Final = "_labels"
@@ -104,7 +109,7 @@ def _arrays(file: io.BufferedReader, *, where: str) -> Mapping[str, NDArray[Any]
                 for name, member in zip(names, members, strict=True)
                 if name.endswith((_IMAGES, _LABELS)) or name == "labels"
             }
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise DataError(f"{where}: no readable .npz file: {error}; write it with numpy.savez") from None
 
 
