@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+import weakref
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -30,6 +31,24 @@ class Memory:
 
     def image(self, index: int) -> NDArray[np.uint8]:
         return self.pictures[index]
+
+
+@dataclass(frozen=True)
+class Counted(Memory):
+    """Pictures that are made anew each time; `most` is how many of them were there at once."""
+
+    alive: list[int] = field(default_factory=lambda: [0])
+    most: list[int] = field(default_factory=lambda: [0])
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        picture = self.pictures[index].copy()
+        weakref.finalize(picture, self._add, -1)
+        self._add(1)
+        return picture
+
+    def _add(self, change: int) -> None:
+        self.alive[0] += change
+        self.most[0] = max(self.most[0], self.alive[0])
 
 
 def _split(count: int, *, size: int = 10, mixed: bool = False) -> Memory:
@@ -108,6 +127,18 @@ def test_a_sample_looks_different_in_the_next_epoch() -> None:
     first, second = _train(split, _CROP, _GRAY, stop=16)
     one, two = first.images[first.indices.argsort()], second.images[second.indices.argsort()]
     assert not any(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("augmentation", _AUGMENTATIONS)
+@pytest.mark.parametrize("mixed", [False, True])
+def test_no_more_than_two_images_are_held_at_full_size(augmentation: Augmentation, mixed: bool) -> None:
+    plain = _split(24, size=30) if not mixed else _split(24, mixed=True)
+    pictures = [picture for picture in plain.pictures if picture.shape[:2] != (10, 10)]
+    split = Counted(pictures, plain.labels[: len(pictures)])
+    assert _same(_train(split, augmentation, _GRAY), _train(Memory(pictures, split.labels), augmentation, _GRAY))
+    assert 1 <= split.most[0] <= 2
+    list(eval_batches(split, batch_size=8, preprocessing=_RGB))
+    assert split.most[0] <= 2
 
 
 def test_training_leaves_the_pictures_as_they_were() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from evergraft import canonical
 from evergraft.errors import IntegrityError
-from evergraft_trainer.data.preprocessing import Preprocessing, prepare
+from evergraft_trainer.data.preprocessing import Preprocessing, prepare, stack
 
 _RGB = Preprocessing(image_size=4, channels=3, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
 
@@ -47,6 +47,23 @@ def test_colour_becomes_the_gray_that_pillow_makes() -> None:
     gray = Preprocessing(image_size=4, channels=1, mean=(0.0,), std=(1.0,))
     expected = np.array(Image.fromarray(image).convert("L"))
     assert torch.equal(prepare(image, gray)[0], torch.from_numpy(expected).float() / 255)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "shapes",
+    [[(4, 4, 1), (4, 4, 1)], [(4, 4, 3), (4, 4, 3)], [(4, 4, 1), (4, 4, 3)], [(9, 7, 3), (9, 7, 3)],
+     [(4, 4, 3), (9, 7, 1), (2, 3, 3), (4, 4, 1), (4, 8, 1)]],
+)  # fmt: skip
+def test_an_image_has_the_same_bytes_alone_and_among_others(channels: int, shapes: list[tuple[int, ...]]) -> None:
+    numbers = np.random.default_rng(0)
+    images = [numbers.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
+    wanted = Preprocessing(image_size=4, channels=channels, mean=(0.5,) * channels, std=(0.5,) * channels)
+    together = stack(iter(images), wanted)
+    assert together.shape == (len(images), channels, 4, 4)
+    assert together.is_contiguous()
+    assert together.stride() == (16 * channels, 16, 4, 1)
+    assert torch.equal(together, torch.cat([stack([image], wanted) for image in images]))
 
 
 def test_the_whole_image_is_resized_without_a_crop() -> None:

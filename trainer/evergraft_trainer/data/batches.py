@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from evergraft_trainer.data import augment
-from evergraft_trainer.data.augment import NONE, Augmentation
+from evergraft_trainer.data.augment import Augmentation
 from evergraft_trainer.data.order import Slice, slices
 from evergraft_trainer.data.preprocessing import Preprocessing, normalise, stack
 
@@ -103,8 +103,7 @@ def eval_batches(
         size, channels = preprocessing.image_size, preprocessing.channels
         images = torch.zeros((batch_size, channels, size, size), dtype=torch.float32)
         labels = torch.zeros(batch_size, dtype=torch.int64)
-        pixels = stack([split.image(row) for row in rows], preprocessing)
-        images[: len(rows)] = normalise(pixels, preprocessing)
+        images[: len(rows)] = normalise(stack(map(split.image, rows), preprocessing), preprocessing)
         labels[: len(rows)] = torch.from_numpy(split.labels[rows.start : rows.stop])
         return EvalBatch(images=images, labels=labels, count=len(rows))
 
@@ -114,19 +113,21 @@ def eval_batches(
 def _train_images(
     split: Images, cut: Slice, seed: int, augmentation: Augmentation, preprocessing: Preprocessing
 ) -> torch.Tensor:
-    images = [split.image(index) for index in cut.indices.tolist()]
-    if augmentation == NONE:
-        return normalise(stack(images, preprocessing), preprocessing)
-    drawn = [
-        augment.draw(augmentation, seed, epoch, index, image.shape[0], image.shape[1])
-        for epoch, index, image in zip(cut.epochs.tolist(), cut.indices.tolist(), images, strict=True)
-    ]
+    size, epochs, indices = preprocessing.image_size, cut.epochs.tolist(), cut.indices.tolist()
     if not augmentation.moves_pixels:
-        flips = torch.tensor([params.flip for params in drawn])
-        return normalise(_flip(stack(images, preprocessing), flips), preprocessing)
-    size = preprocessing.image_size
-    pixels = torch.empty((len(images), preprocessing.channels, size, size), dtype=torch.uint8)
-    for row, image, params in zip(pixels, images, drawn, strict=True):
+        pixels = stack(map(split.image, indices), preprocessing)
+        if augmentation.flip:
+            # Whether an image is mirrored does not depend on its size, which is gone by now.
+            drawn = [
+                augment.draw(augmentation, seed, epoch, index, size, size)
+                for epoch, index in zip(epochs, indices, strict=True)
+            ]
+            pixels = _flip(pixels, torch.tensor([params.flip for params in drawn]))
+        return normalise(pixels, preprocessing)
+    pixels = torch.empty((len(indices), preprocessing.channels, size, size), dtype=torch.uint8)
+    for row, epoch, index in zip(pixels, epochs, indices, strict=True):
+        image = split.image(index)
+        params = augment.draw(augmentation, seed, epoch, index, image.shape[0], image.shape[1])
         row.copy_(augment.transform(image, params, preprocessing))
     return normalise(pixels, preprocessing)
 

@@ -8,7 +8,7 @@ depends on a margin that nobody looked at). Called by ``batches``, ``augment`` a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -69,22 +69,31 @@ def prepare(image: NDArray[np.uint8], preprocessing: Preprocessing) -> torch.Ten
     return normalise(stack([image], preprocessing), preprocessing)[0]
 
 
-def stack(images: list[NDArray[np.uint8]], preprocessing: Preprocessing) -> torch.Tensor:
-    """Images of any sizes and channels as one contiguous uint8 B×C×S×S tensor.
+def stack(images: Iterable[NDArray[np.uint8]], preprocessing: Preprocessing) -> torch.Tensor:
+    """Images of any sizes and channels, at least one, as one contiguous uint8 B×C×S×S tensor.
 
+    Each is resized as it comes, so that of images made one by one no more than two are held at their full size.
     Images that need no resize are copied in one go; each result has the same bytes as when it is alone.
     """
     size, channels = preprocessing.image_size, preprocessing.channels
-    first = images[0].shape
-    if first[:2] == (size, size) and all(image.shape == first for image in images):
-        batch = to_channels(np.stack(images), channels)
+    fitted = [_fit(image, preprocessing) for image in images]
+    whole = [image for image in fitted if isinstance(image, np.ndarray) and image.shape == fitted[0].shape]
+    if len(whole) == len(fitted):
+        batch = to_channels(np.stack(whole), channels)
         pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).expand(-1, channels, -1, -1).contiguous()
         # One channel is contiguous in any order; only plain strides keep convolutions from choosing other kernels.
-        return pixels.view(-1).view(len(images), channels, size, size)
-    out = torch.empty((len(images), channels, size, size), dtype=torch.uint8)
-    for row, image in zip(out, images, strict=True):
-        row.copy_(resize(to_tensor(image, channels), size))
+        return pixels.view(-1).view(len(fitted), channels, size, size)
+    out = torch.empty((len(fitted), channels, size, size), dtype=torch.uint8)
+    for row, image in zip(out, fitted, strict=True):
+        row.copy_(image if isinstance(image, torch.Tensor) else to_tensor(image, channels))
     return out
+
+
+def _fit(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8] | torch.Tensor:
+    """The H×W×C image itself if it has the size S×S, else a resized tensor C×S×S."""
+    if image.shape[:2] == (preprocessing.image_size, preprocessing.image_size):
+        return image
+    return resize(to_tensor(image, preprocessing.channels), preprocessing.image_size)
 
 
 def to_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
