@@ -69,6 +69,18 @@ def test_transparency_is_laid_over_white() -> None:
     assert decode(_encoded(palette), where="x").tolist() == [[[9, 9, 9]]]
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "1"])
+def test_one_transparent_colour_is_laid_over_white_and_the_others_stay(mode: str) -> None:
+    image = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert(mode, dither=Image.Dither.NONE)
+    clear = {"L": 10, "RGB": (10, 10, 10), "1": 0}[mode]
+    plain = decode(_encoded(image), where="x")
+    expected = np.where(plain == (0 if mode == "1" else 10), 255, plain)
+    laid = decode(_encoded(image, transparency=clear), where="x")
+    assert laid.shape == plain.shape
+    assert np.array_equal(laid, expected)
+    assert not np.array_equal(laid, plain)
+
+
 def test_exif_orientation_turns_the_image_upright() -> None:
     image = Image.fromarray(np.array([[10, 200, 10]], dtype=np.uint8))
     exif = Image.Exif()

@@ -25,6 +25,8 @@ FORMATS: Final = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000"
 """Tried in this order: the first five are loaded with Pillow itself, the others when one of them is met."""
 
 _ALPHA: Final = ("LA", "La", "PA", "RGBA", "RGBa")
+_ONE_CLEAR: Final = ("P", "L", "RGB", "1")
+"""Modes in which an image may name a colour that is transparent."""
 
 
 class UnreadableImageError(DataError):
@@ -34,8 +36,9 @@ class UnreadableImageError(DataError):
 def decode(data: bytes, *, where: str) -> NDArray[np.uint8]:
     """The pixels as a fresh uint8 H×W×C array, C 1 or 3, upright as the EXIF orientation says.
 
-    Transparency is laid over white, palettes become RGB, 16-bit gray keeps its upper 8 bits, an animation gives its
-    first frame.
+    Transparency is laid over white (a PNG's one transparent colour where a channel has 1 or 8 bits; Pillow does not
+    scale it with the others), palettes become RGB, 16-bit gray keeps its upper 8 bits, an animation gives its first
+    frame.
 
     Raises:
         UnreadableImageError: the bytes cannot be decoded.
@@ -92,8 +95,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode in _ALPHA or (image.mode == "P" and "transparency" in image.info):
-        gray = image.mode in ("LA", "La")
+    if image.mode in _ALPHA or (image.mode in _ONE_CLEAR and "transparency" in image.info):
+        gray = image.mode in ("LA", "La", "L", "1")
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, layer).convert("L" if gray else "RGB")
