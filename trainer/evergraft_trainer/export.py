@@ -31,7 +31,7 @@ def export_route(url: str, task: str, *, out: Path, version: int | None = None) 
     An `out` that ends in one of the two suffixes means the same without it.
 
     Raises:
-        UserError: no such task, or the folder is not ours to write.
+        UserError: no such task, `out` names no file, or the folder is not ours to write.
         IntegrityError: the stored route does not give its golden answers; nothing is written.
     """
     served = _checked(url, task, version)
@@ -55,6 +55,7 @@ def export_root(url: str, task: str, *, out: Path, version: int | None = None) -
 
     Raises: as `export_route`.
     """
+    _check_named(out, flag="--as-root")
     served = _checked(url, task, version)
     layers = [_merged(layer, served) for layer in served.route.layers if layer.kind != "head"]
     data = write_root_file(layers, served.preprocessing.to_json())
@@ -66,8 +67,9 @@ def import_root(weights: Path, *, backbone: str, out: Path) -> dict[str, Any]:
     """Turn a torchvision state dict (``.pth``) into a root file.
 
     Raises:
-        UserError: the file cannot be read as tensors alone, or does not fit the backbone.
+        UserError: the file cannot be read as tensors alone, or does not fit the backbone, or `out` names no file.
     """
+    _check_named(out, flag="--out")
     layers, preprocessing = import_torchvision(weights, backbone=backbone)
     data = write_root_file(layers, preprocessing)
     _write(out, data)
@@ -113,6 +115,11 @@ def _named(out: Path, suffix: str) -> Path:
     if not name:
         raise UserError(f"--out {out}: names no file; give one, such as {out / 'route'}")
     return out.with_name(name + suffix)
+
+
+def _check_named(out: Path, *, flag: str) -> None:
+    if not out.name:
+        raise UserError(f"{flag} {out}: names no file; give one, such as {out / 'root.safetensors'}")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from evergraft.errors import IntegrityError, UserError
 from evergraft.graph.module import Module
 from evergraft.graph.route import Route, RouteSummary
+from evergraft.names import ROOT_TASK
 from evergraft.store import blobs, log
 from evergraft.store.cache import ModuleCache
 from evergraft.store.seam import Store
@@ -33,13 +34,14 @@ def serve(store: Store, task: str, *, version: int | None = None, cache: ModuleC
     """The serving route of `task` at `version`, the newest by default.
 
     Raises:
-        UserError: the graph has no route of this task then; the message names what it has.
+        UserError: the graph has no route of this task then; the message names the tasks that have one.
         IntegrityError: stored bytes are damaged.
         StoreError: the store did not answer.
     """
     state, at = log.read_task(store, task, version=version)
     if state is None or state.route is None:
-        known = ", ".join(name for name, other in log.read_graph(store, version=at).tasks() if other.route)
+        tasks = log.read_graph(store, version=at).tasks()
+        known = ", ".join(name for name, other in tasks if other.route and name != ROOT_TASK)
         raise UserError(f"{task}: no route at version {at} of {store.url}; it has: {known or 'none'}")
     return assemble(store, state.route, version=at, cache=cache)
 

@@ -106,6 +106,27 @@ def test_pickled_npz(refuse: Refuse, tmp_path: Path) -> None:
     refuse(task_file(tmp_path, tmp_path / "evil.npz"), 65, "evil.npz", "train_images")
 
 
+def test_damaged_compressed_npz(refuse: Refuse, run: Run, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    path = tmp_path / "damaged.npz"
+    np.savez_compressed(path, train_images=pixels, train_labels=np.arange(20) % 2)
+    data = bytearray(path.read_bytes())
+    data[60:70] = bytes(10)
+    path.write_bytes(data)
+    refused(run("data", "check", path), 65, "damaged.npz", "numpy.savez")
+    refuse(task_file(tmp_path, path), 65, "damaged.npz", "numpy.savez")
+
+
+@pytest.mark.parametrize(("given", "missing"), [(("a", "b"), "c"), (("train/a", "train/b"), "test")])
+def test_class_or_split_folder_that_is_a_link(
+    refuse: Refuse, run: Run, make: DatasetMaker, tmp_path: Path, given: tuple[str, ...], missing: str
+) -> None:
+    folder = make.folder(dict.fromkeys(given, 12))
+    (folder / missing).symlink_to(make.folder({"c": 12}, name="elsewhere") / "c")
+    refused(run("data", "check", folder), 65, f"images/{missing}: a link to a folder; move the folder there instead")
+    refuse(task_file(tmp_path, folder), 65, f"images/{missing}: a link to a folder")
+
+
 def test_archive_member_that_leaves_the_root(refuse: Refuse, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "evil.npz", "w") as archive:
         archive.writestr("../../train_images.npy", b"")
@@ -326,6 +347,15 @@ def test_a_share_of_unreadable_samples_that_is_none(run: Run, images: Path) -> N
 def test_an_export_without_a_file_name(run: Run, graph: Path, images: Path, tmp_path: Path) -> None:
     assert run("run", task_file(tmp_path, images), "--graph", graph).code == 0
     refused(run("export", graph, "pets", "--out", "."), 64, "--out .", "names no file")
+    refused(run("export", graph, "pets", "--as-root", "."), 64, "--as-root .", "names no file")
+    weights = tmp_path / "w.pth"
+    refused(run("graph", "import-root", weights, "--backbone", "vit", "--out", "."), 64, "--out .", "names no file")
+
+
+def test_a_prediction_with_the_root(run: Run, graph: Path, images: Path) -> None:
+    image = images / "cat" / "0000.png"
+    refused(run("predict", graph, "root", image), 64, "root", "no labels")
+    refused(run("predict", graph, "cats", image), 64, "default/cats", "it has: none")
 
 
 def test_a_worker_without_work_says_what_to_give(run: Run, graph: Path) -> None:
@@ -334,3 +364,16 @@ def test_a_worker_without_work_says_what_to_give(run: Run, graph: Path) -> None:
     refused(run("worker", "--graph", graph, "--status", "nowhere"), 64, "HOST:PORT")
     refused(run("replay", graph, "0" * 32), 64, "no such search")
     refused(run("run", "x.yaml", "--graph", graph, "--workers", 0), 64, "--workers 0")
+
+
+@pytest.mark.parametrize("threads", [0, -2])
+def test_no_threads_to_work_with(run: Run, graph: Path, images: Path, tmp_path: Path, threads: int) -> None:
+    task, report, said = (
+        task_file(tmp_path, images),
+        tmp_path / "report.json",
+        f"--threads {threads}: expected a number",
+    )
+    refused(run("worker", "--graph", graph, "--task", task, "--threads", threads, "--report", report), 64, said)
+    assert said in report.read_text()
+    refused(run("run", task, "--graph", graph, "--threads", threads), 64, said)
+    refused(run("graph", "verify", graph, "--answers", "--threads", threads), 64, said)

@@ -69,6 +69,17 @@ def task_id(name: str, *, namespace: str = "default") -> str:
     return name if "/" in name or name == ROOT_TASK else f"{namespace}/{name}"
 
 
+def check_counts(args: argparse.Namespace, *flags: str) -> None:
+    """Refuse a flag that counts something and is below 1.
+
+    Raises:
+        UserError: it names the flag.
+    """
+    for flag in flags:
+        if getattr(args, flag) < 1:
+            raise UserError(f"--{flag} {getattr(args, flag)}: expected a number from 1 up")
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False)

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from evergraft.cli.arguments import Subparsers, command, print_json, print_table
-from evergraft.errors import UserError
+from evergraft.cli.arguments import Subparsers, check_counts, command, print_json, print_table
 
 COLUMNS = ("task", "outcome", "parent", "quality", "test", "active", "added", "samples", "seconds", "why")
 
@@ -38,9 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from evergraft.cli.progress import reporter
     from evergraft_trainer.run import Settings, run_files
 
-    for flag in ("threads", "workers", "passes"):
-        if getattr(args, flag) < 1:
-            raise UserError(f"--{flag} {getattr(args, flag)}: expected a number from 1 up")
+    check_counts(args, "threads", "workers", "passes")
     settings = Settings(
         threads=args.threads,
         device=args.device,

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from evergraft.cli.arguments import Subparsers, command
+from evergraft.cli.arguments import Subparsers, check_counts, command
 from evergraft.errors import UserError
 
 
@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     path = Path(report) if report else None
     with ends_at_once(path):
         try:
+            check_counts(args, "threads")
             status = _address(args.status or os.environ.get("EVERGRAFT_STATUS"))
             count = _devices(args.devices, os.environ.get("EVERGRAFT_DEVICES"))
             return _one(args, status, path) if count == 1 else _several(args, count, status, path)

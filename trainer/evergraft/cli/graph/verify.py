@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from evergraft.cli.arguments import Subparsers, command, graph_argument, open_store, print_json
+from evergraft.cli.arguments import Subparsers, check_counts, command, graph_argument, open_store, print_json
 
 
 def add(commands: Subparsers) -> None:
@@ -20,6 +20,7 @@ def run(args: argparse.Namespace) -> int:
     """Check the graph; exit 65 if anything is wrong."""
     from evergraft.store.verify import verify
 
+    check_counts(args, "threads")
     report = verify(open_store(args.url)).to_json()
     if args.answers:
         from evergraft_trainer.answers import verify_answers
