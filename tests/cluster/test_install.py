@@ -225,6 +225,12 @@ def test_two_releases_stand_side_by_side(team: Space, helm: Helm) -> None:
     for name in ("one", "two"):
         done = helm("test", name, "--namespace", f"{name}-system", "--timeout", "180s")
         assert "Succeeded" in done.stdout
+    one = team.scene.open("one")
+    one.wait_graph()
+    one.task("trained")
+    one.wait_phase("trained", "Succeeded", timeout_s=180)
+    assert one.commits("one/trained") == 1
+    one.wait_condition("mine", "Accepted", "True/Accepted")
     values = {**IMAGES, "watch": {"namespaces": ["one"]}, "crds": {"enabled": False}}
     done = helm("install", "three", str(CHART), "--namespace", SYSTEM, values=values, fails=True)
     assert 'Role "evergraft-operator" in namespace "one" exists and cannot be imported' in done.stderr

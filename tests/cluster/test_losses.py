@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tests.cluster.scene import LONG, SMALL, Object, Scene, Space
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 TIME = {"search": "30s"}
 """Each search ends by itself with the best so far."""
 HASTY = {
@@ -112,7 +112,7 @@ def test_preempted_by_a_higher_class_it_waits_and_goes_on(space: Space) -> None:
     space.task(
         "meek",
         search=LONG,
-        timeouts=TIME,
+        timeouts={"search": "75s"},
         workers={"resources": resources, "podTemplate": {"priorityClassName": "evergraft-low"}},
     )
     space.wait_training("meek")

@@ -29,6 +29,10 @@ from tests.cluster.harness.pki import make_authority
 from evergraft.testing.servers import ObjectServer
 
 READY_TIMEOUT_S = 180.0
+KUBECTL_TRIES = 4
+KUBECTL_PAUSE_S = 3.0
+NO_ANSWER = ("TLS handshake timeout", "error when reading response body", "dial tcp")
+"""How kubectl says that it has not come to its request: nothing was done yet."""
 
 
 @dataclass
@@ -123,7 +127,17 @@ class Cluster:
         timeout_s: float = 120,
         user: Path | None = None,
     ) -> str:
-        """The output of kubectl, as the administrator or as the kubeconfig `user`."""
+        """The output of kubectl, as the administrator or as the kubeconfig `user`.
+
+        Where the API server of a busy machine did not answer in time, it is asked again.
+        """
+        for _ in range(KUBECTL_TRIES - 1):
+            try:
+                return run(*self._kubectl(user), *argv, stdin=input, timeout_s=timeout_s)
+            except ClusterError as error:
+                if not any(words in str(error) for words in NO_ANSWER):
+                    raise
+                time.sleep(KUBECTL_PAUSE_S)
         return run(*self._kubectl(user), *argv, stdin=input, timeout_s=timeout_s)
 
     def try_kubectl(
