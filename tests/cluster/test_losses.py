@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tests.cluster.scene import LONG, SMALL, Object, Scene, Space
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 TIME = {"search": "30s"}
 """Each search ends by itself with the best so far."""
 HASTY = {
@@ -155,7 +155,7 @@ def test_a_kubelet_that_stops_in_mid_search_costs_no_result(space: Space) -> Non
 
 
 def test_a_dead_node_takes_its_worker_and_not_the_search(space: Space) -> None:
-    space.task("orphan", search=LONG, timeouts={"search": "90s"}, workers=HASTY)
+    space.task("orphan", search=LONG, timeouts={"search": "120s"}, workers=HASTY)
     node = space.cluster.node(node_of(space, space.wait_training("orphan")))
     node.kill()
     try:
@@ -168,7 +168,7 @@ def test_a_dead_node_takes_its_worker_and_not_the_search(space: Space) -> None:
 
 def test_split_in_two_each_side_has_a_worker_and_one_commits(space: Space) -> None:
     """The node behind the pulled cable lives on with its worker, which comes back to a search that another goes on."""
-    space.task("split", search=LONG, timeouts={"search": "150s"}, workers=HASTY)
+    space.task("split", search=LONG, timeouts={"search": "240s"}, workers=HASTY)
     first = space.wait_training("split")
     node, container = space.cluster.node(node_of(space, first)), container_of(space, first)
     node.partition()
@@ -178,7 +178,7 @@ def test_split_in_two_each_side_has_a_worker_and_one_commits(space: Space) -> No
     finally:
         node.heal()
         space.cluster.wait_nodes()
-    ends_well(space, "split", 300)
+    ends_well(space, "split", 400)
 
 
 def _pod(name: str, namespace: str, resource: str) -> Object:

@@ -105,3 +105,11 @@ def test_seconds_and_counters_of_several_are_added_up() -> None:
     found = merged([one, two, child(137)])
     assert found["acceleratorSeconds"] == {"useful": 14.5, "lost": 1.5}
     assert found["counters"] == {"a": 1.0, "b": 5.0}
+
+
+def test_a_signal_to_a_child_whose_work_is_over_changes_nothing() -> None:
+    over = Ended(StoppedError.exit_code, {"outcome": "committed", "exitCode": 0, "committer": True})
+    stopped = Ended(StoppedError.exit_code, {"outcome": "stopped", "exitCode": StoppedError.exit_code})
+    found = merged([stopped, over])
+    assert (found["exitCode"], found["outcome"]) == (0, "committed")
+    assert merged([stopped])["exitCode"] == StoppedError.exit_code

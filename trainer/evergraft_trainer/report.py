@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -125,8 +125,10 @@ PASSING = (75, 143, 130)
 def merged(children: Sequence[Ended]) -> dict[str, Any]:
     """One report of several children: of one whose search is closed if there is any, else of the most telling end.
 
-    Accelerator seconds and counters are sums.
+    Accelerator seconds and counters are sums. A signal that reached a child when its report was there already, its work
+    over, says nothing: it ended as it reported.
     """
+    children = [replace(child, code=0) if child.report.get("exitCode") == 0 else child for child in children]
     chosen = min(children, key=_rank)
     told = dict(chosen.report) or _unsaid(chosen.code)
     seconds = [child.report.get("acceleratorSeconds") or {} for child in children]
