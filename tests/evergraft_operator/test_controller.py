@@ -1,4 +1,4 @@
-"""One reconcile with its reads and writes: live looks before anything is made, own writes seen, refusals said."""
+"""One reconcile with its reads and writes: live looks before anything is made, own writes seen."""
 
 from __future__ import annotations
 
@@ -6,132 +6,17 @@ import asyncio
 import datetime
 import json
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
-from tests.evergraft_operator.conftest import Api, connected, failure
+from tests.evergraft_operator.conftest import Api, failure
+from tests.evergraft_operator.desk import GRAPH_KEY, JOBS, KEY, TASK_PATH, Desk, Fields, run
 
 from evergraft_operator import controller as controller_module
 from evergraft_operator import handlers, labels, reading
-from evergraft_operator.apply import Applier
-from evergraft_operator.cache import Cache
 from evergraft_operator.client import Client, RefusedError
-from evergraft_operator.controller import Controller
 from evergraft_operator.kinds import ACCOUNT, EVENT, GRAPH, JOB, POD, TASK, Key, Kind
-from evergraft_operator.lease import NotLeadingError
-from evergraft_operator.metrics import Metrics
-from evergraft_operator.notes import Notes
-from evergraft_operator.observe import EVENTS_AGAIN_S, Observer
-from evergraft_operator.queue import Queue
-from evergraft_operator.recorder import Recorder
-from evergraft_operator.settings import Settings
+from evergraft_operator.observe import EVENTS_AGAIN_S
 from evergraft_operator.testing.documents import ROUTE, graph_document, pod_document, report_message, task_document
-
-Fields = dict[str, Any]
-KEY = Key("Task", "vision", "cifar10")
-GRAPH_KEY = Key("ModuleGraph", "ml", "default")
-TASK_PATH = TASK.path("vision", "cifar10")
-JOBS = JOB.path("vision")
-
-
-@dataclass
-class Desk:
-    """A controller, and what it works with."""
-
-    api: Api
-    cache: Cache
-    notes: Notes
-    queue: Queue[Key]
-    controller: Controller
-    metrics: Metrics
-    leads: bool = True
-    now: float = 0.0
-    doubts: int = 0
-
-    async def confirm(self) -> None:
-        """As the Lease would."""
-        self.doubts += 1
-        if not self.leads:
-            raise NotLeadingError
-
-    def edit(self) -> None:
-        """Somebody else changes the Task; nobody here sees it."""
-        document = json.loads(json.dumps(self.api.objects[TASK_PATH]))
-        document["metadata"]["generation"] += 1
-        document["spec"]["workers"] = {"replicas": document["metadata"]["generation"]}
-        self.api.put(TASK_PATH, document)
-
-    def status_writes(self) -> int:
-        return self.api.writes().count(("PATCH", f"{TASK_PATH}/status"))
-
-    def known(self, kind: Kind, document: Fields) -> Fields:
-        """Place an object on the API server, seen."""
-        kept = self.placed(kind, document)
-        self.cache.see(kind.name, json.loads(json.dumps(kept)))
-        return kept
-
-    def placed(self, kind: Kind, document: Fields) -> Fields:
-        """Place an object on the API server, not yet seen."""
-        meta = document["metadata"]
-        return self.api.put(kind.path(meta["namespace"], meta["name"]), document)
-
-    def ready_to_start(self, **spec: Any) -> None:
-        """A Task whose graph is ready and of which HEAD has never heard."""
-        self.known(TASK, task_document(**spec))
-        self.known(GRAPH, graph_document())
-        self.api.put(ACCOUNT.path("vision", "default"), {})
-        about = {"tasks": [{"uid": "task-uid", "task": "vision/cifar10", "run": "i1-c1", "attempt": 0}]}
-        self.answered(about, {"format": 1, "heads": [{"run": None}]})
-
-    def answered(self, about: Fields, answer: Fields, *, namespace: str = "ml", graph: str = "graph-uid") -> None:
-        """A steward of the graph that was asked and has answered."""
-        tags = {labels.GRAPH_UID: graph, labels.DUTY: "heads", labels.COMPONENT: labels.STEWARD}
-        marks = {labels.QUESTION: json.dumps(about)}
-        meta = {"name": "s1", "namespace": namespace, "uid": f"s1-{namespace}", "labels": tags, "annotations": marks}
-        done = {"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": "2026-03-01T12:00:00Z"}]}
-        self.known(JOB, {"metadata": meta, "status": done})
-        pod = pod_document(f"p-{namespace}", job=f"s1-{namespace}", phase="Succeeded", message=json.dumps(answer))
-        pod["metadata"]["namespace"] = namespace
-        self.known(POD, pod)
-
-    def status(self) -> Fields:
-        found: Fields = self.api.objects[TASK_PATH].get("status", {})
-        return found
-
-    def conditions(self) -> dict[str, Fields]:
-        return {item["type"]: item for item in self.status()["conditions"]}
-
-    def jobs(self) -> list[str]:
-        return [path for path in self.api.objects if path.startswith(f"{JOBS}/")]
-
-
-def run(api: Api, what: Callable[[Desk], Awaitable[Any]]) -> Any:
-    async def scenario() -> Any:
-        metrics, cache, notes, queue = Metrics(), Cache(), Notes(), Queue[Key]()
-        async with connected(api, metrics) as client:
-
-            def changed(kind: Kind, document: Any) -> None:
-                cache.see(kind.name, document)
-
-            def guard() -> None:
-                if not desk.leads:
-                    raise NotLeadingError
-
-            writes = client.guarded(guard)
-            observer = Observer(cache, client, notes, Settings(), changed, cache.lose)
-            observer.clock = lambda: desk.now
-            applier = Applier(writes, Recorder(writes, "me"), changed, cache.lose)
-
-            async def confirm() -> None:
-                await desk.confirm()
-
-            controller = Controller(queue, observer, applier, notes, metrics, confirm, clock=lambda: desk.now)
-            desk = Desk(api, cache, notes, queue, controller, metrics)
-            return await what(desk)
-
-    return asyncio.run(scenario())
 
 
 def test_a_first_job_is_made_with_its_status_and_event_and_then_nothing_more(api: Api) -> None:
@@ -312,128 +197,6 @@ def test_a_task_is_read_live_before_its_job_is_made(change: str, api: Api) -> No
             desk.placed(TASK, task_document(suspend=True))
         await desk.controller.attempt(KEY)
         assert desk.jobs() == []
-
-    run(api, scenario)
-
-
-def test_a_missing_service_account_is_said(api: Api) -> None:
-    async def scenario(desk: Desk) -> None:
-        desk.ready_to_start(workers={"serviceAccountName": "trainer"})
-        await desk.controller.attempt(KEY)
-        assert desk.jobs() == []
-        assert desk.conditions()["Accepted"]["reason"] == "ServiceAccountNotFound"
-        wrote = len(api.writes())
-        assert await desk.controller.attempt(KEY) == "unchanged"
-        assert len(api.writes()) == wrote
-        api.put(ACCOUNT.path("vision", "trainer"), {})
-        await desk.controller.attempt(KEY)
-        assert len(desk.jobs()) == 1
-
-    run(api, scenario)
-
-
-def test_a_refused_job_is_said_once_and_tried_again_later_or_when_the_task_changes(api: Api) -> None:
-    async def scenario(desk: Desk) -> None:
-        desk.ready_to_start()
-        api.refuse = 'jobs "x" is forbidden: exceeded quota: q'
-        assert await desk.controller.attempt(KEY) == "changed"
-        assert "exceeded quota: q" in desk.status()["waiting"]
-        assert "search" not in desk.status()
-        tries = api.writes().count(("POST", JOBS))
-        assert await desk.controller.attempt(KEY) == "unchanged"
-        assert api.writes().count(("POST", JOBS)) == tries == 1
-        desk.now += 61
-        assert await desk.controller.attempt(KEY) == "unchanged"
-        assert api.writes().count(("POST", JOBS)) == 2
-        assert len([path for method, path in api.writes() if method == "PATCH"]) == 1
-        api.refuse = ""
-        changed = api.objects[TASK_PATH]
-        changed["metadata"]["generation"] = 2
-        desk.known(TASK, changed)
-        assert await desk.controller.attempt(KEY) == "changed"
-        assert len(desk.jobs()) == 1
-
-    run(api, scenario)
-
-
-def test_an_invalid_job_needs_a_person_until_the_spec_is_another(api: Api) -> None:
-    async def scenario(desk: Desk) -> None:
-        desk.ready_to_start()
-        api.refuse, api.refuse_status = 'Job.batch "x" is invalid: spec.template.spec.volumes[3]: Required value', 422
-        assert await desk.controller.attempt(KEY) == "changed"
-        stalled = desk.conditions()["Stalled"]
-        assert (stalled["status"], stalled["reason"]) == ("True", "PodRejected")
-        assert "volumes[3]: Required value" in stalled["message"]
-        assert desk.status()["phase"] == "Failed"
-        desk.now += 3600
-        desk.notes.refused.clear()  # As after a restart.
-        assert await desk.controller.attempt(KEY) == "unchanged"
-        assert api.writes().count(("POST", JOBS)) == 1
-        api.refuse = ""
-        changed = api.objects[TASK_PATH]
-        changed["metadata"]["generation"] = 2
-        desk.known(TASK, changed)
-        assert await desk.controller.attempt(KEY) == "changed"
-        assert len(desk.jobs()) == 1
-        assert desk.conditions()["Stalled"]["status"] == "False"
-
-    run(api, scenario)
-
-
-@pytest.mark.parametrize("status", [400, 403, 422])
-@pytest.mark.parametrize(
-    "told",
-    [
-        'admission webhook "validate.example" denied the request: no owner label',
-        "ValidatingAdmissionPolicy 'owners' with binding 'all' denied request: no owner label",
-    ],
-)
-def test_a_job_that_a_policy_of_the_cluster_denies_is_made_once_that_is_mended(
-    status: int, told: str, api: Api
-) -> None:
-    async def scenario(desk: Desk) -> None:
-        desk.ready_to_start()
-        api.refuse, api.refuse_status = told, status
-        assert await desk.controller.attempt(KEY) == "changed"
-        assert "no owner label" in desk.status()["waiting"]
-        api.refuse = ""
-        desk.now += 61
-        assert await desk.controller.attempt(KEY) == "changed"
-        assert len(desk.jobs()) == 1
-
-    run(api, scenario)
-
-
-def test_a_webhook_that_is_broken_is_told_and_any_other_trouble_of_the_server_is_tried_at_once(api: Api) -> None:
-    async def scenario(desk: Desk) -> None:
-        desk.ready_to_start()
-        api.refuse, api.refuse_status = 'Internal error occurred: failed calling webhook "v.example": refused', 500
-        assert await desk.controller.attempt(KEY) == "changed"
-        assert 'webhook "v.example"' in desk.status()["waiting"]
-        desk.notes.refused.clear()
-        api.refuse = "etcdserver: request timed out"
-        assert await desk.controller.attempt(KEY) not in ("changed", "unchanged")
-
-    run(api, scenario)
-
-
-def test_a_steward_that_is_refused_is_told_of_at_its_graph_and_tried_again(api: Api) -> None:
-    async def scenario(desk: Desk) -> None:
-        graph = graph_document(ready=False)
-        desk.known(GRAPH, graph)
-        api.refuse = 'jobs "x" is forbidden: exceeded quota: q'
-        assert await desk.controller.attempt(GRAPH_KEY) == "changed"
-        status = api.objects[GRAPH.path("ml", "default")]["status"]
-        (stalled,) = [item for item in status["conditions"] if item["type"] == "Stalled"]
-        assert (stalled["reason"], "exceeded quota: q" in stalled["message"]) == ("StewardRefused", True)
-        assert await desk.controller.attempt(GRAPH_KEY) == "unchanged"
-        assert api.writes().count(("POST", JOB.path("ml"))) == 1
-        assert desk.queue.schedule.next_due() is not None
-        desk.now += 61
-        api.refuse = ""
-        assert await desk.controller.attempt(GRAPH_KEY) == "changed"
-        status = api.objects[GRAPH.path("ml", "default")]["status"]
-        assert [item["status"] for item in status["conditions"] if item["type"] == "Stalled"] == ["False"]
 
     run(api, scenario)
 
