@@ -126,10 +126,23 @@ def _work() -> dict[str, Schema]:
     )
     defaults = plain(structural(TaskDefaults))
     defaults["description"] = "Search and workers of Tasks where neither they nor their ModuleGraph say anything."
+    _belongs(defaults["properties"]["workers"]["properties"]["accelerator"])
     stewards = plain(structural(StewardPods))
     stewards["description"] = "Resources and podTemplate of stewards, the short Jobs in the namespaces of ModuleGraphs."
     watch = of("What is watched.", namespaces=namespaces)
     return {"watch": watch, "policy": policy, "defaults": defaults, "stewards": stewards}
+
+
+def _belongs(accelerator: Schema) -> None:
+    """Add which fields go with which `type`: rules of the API that the CRD holds in CEL, which helm does not know."""
+
+    def when(kind: str) -> Schema:
+        return {"properties": {"type": {"const": kind}}, "required": ["type"]}
+
+    accelerator["allOf"] = [
+        {"if": when("TPU"), "then": {"required": ["tpu"]}, "else": {"not": {"required": ["tpu"]}}},
+        {"if": {"required": ["resourceName"]}, "then": when("GPU")},
+    ]
 
 
 def _pod() -> dict[str, Schema]:

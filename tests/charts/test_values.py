@@ -47,6 +47,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"defaults": {"search": {"strategi": "lora"}}}, "defaults.search: Additional property strategi is not allowed"),
     ({"defaults": {"search": {"samples": "many"}}}, "defaults.search.samples: Invalid type. Expected: integer"),
     ({"defaults": {"workers": {"accelerator": {"type": "gpu"}}}}, "defaults.workers.accelerator.type must be one of"),
+    ({"defaults": {"workers": {"accelerator": {"type": "TPU"}}}}, "defaults.workers.accelerator: tpu is required"),
+    (
+        {"defaults": {"workers": {"accelerator": {"type": "CPU", "resourceName": "nvidia.com/gpu"}}}},
+        'defaults.workers.accelerator.type does not match: "GPU"',
+    ),
     ({"replicas": 0}, "replicas: Must be greater than or equal to 1"),
     ({"logLevel": "verbose"}, 'logLevel must be one of the following: "debug", "info", "warning", "error"'),
     ({"resources": {"request": {}}}, "resources: Additional property request is not allowed"),
