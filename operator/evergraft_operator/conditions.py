@@ -18,6 +18,8 @@ GRAPH_TYPES = ("Ready", "Reconciling", "Stalled", "Verified")
 MAX_MESSAGE_BYTES = 200
 MAX_STALLED_BYTES = 500
 """A stall is what a person must act on, so it may take more room."""
+AT_WORK = ("Queued", "Starting", "Training", "Committing")
+"""Reasons of Reconciling, and phases, of a Task that has a Job."""
 _REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
 
 Status = Literal["True", "False", "Unknown"]
@@ -91,10 +93,9 @@ def phase(conditions: Mapping[str, Condition], *, deleting: bool) -> str:
             return word
     if not holds("Reconciling") and (holds("Ready") or _reason(conditions, "Reconciling") in ("Committed", "Kept")):
         return "Succeeded"  # Also without its graph: what is committed is committed.
-    if not holds("Accepted") or not holds("Reconciling"):
-        return "Pending"
     reason = _reason(conditions, "Reconciling")
-    return reason if reason in ("Queued", "Starting", "Training", "Committing") else "Pending"
+    # Workers that are at it go on, also where the Task would no longer be accepted.
+    return reason if holds("Reconciling") and reason in AT_WORK else "Pending"
 
 
 def _reason(conditions: Mapping[str, Condition], kind: str) -> str:

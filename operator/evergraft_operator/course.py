@@ -188,6 +188,8 @@ def _held(scene: Scene, attempt: int) -> tuple[Wait | None, float | None]:
     missing = [task for task in after if not scene.observed.after.get(task)]
     if missing and attempt == 0:
         return Wait(_after_sentence(missing, scene.observed.after), "After"), None
+    if scene.wanted is not None and scene.wanted.workers.queue_name and scene.wanted.replicas == 0:
+        return waiting.NONE_ASKED_FOR, None  # A queue gives quota for the size that a Job is made with.
     retry = _retry_s(scene)
     if retry > 0:
         told = scene.job.failure if scene.job is not None and scene.job.failure else "the Job before ended"

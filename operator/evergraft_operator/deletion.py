@@ -10,7 +10,7 @@ from evergraft_operator import access, admission, labels, reading, status
 from evergraft_operator.conditions import Condition
 from evergraft_operator.events import Event
 from evergraft_operator.observed import Observed, Thing
-from evergraft_operator.plan import Deletion, Plan
+from evergraft_operator.plan import Deletion, Fields, Plan
 from evergraft_operator.reading import Moment, seconds_between
 from evergraft_operator.status import Content, Previous
 from evergraft_operator.stewards import Removal
@@ -22,8 +22,12 @@ def plan(observed: Observed, previous: Previous, now: Moment) -> Plan:
     """The plan for a Task with a deletion timestamp."""
     task = observed.task
     delete = tuple(Deletion.of(job) for job in observed.jobs if job.deleting is None)
+    if not task.finalizers:
+        return Plan(delete=delete)
     if labels.FINALIZER not in task.finalizers:
-        return Plan(delete=delete)  # Held back by somebody else's finalizer; nobody reads its status any more.
+        others = f"others' finalizers: {', '.join(task.finalizers)}"  # Such as foreground deletion's.
+        waiting = "its Jobs to be gone" if observed.jobs else others
+        return Plan(delete=delete, status=_status(observed, previous, waiting, now))
     if raw_policy(task) != "Delete":
         return Plan(delete=delete, finalizer="remove")
     if not _own(observed, previous):
@@ -36,11 +40,10 @@ def plan(observed: Observed, previous: Previous, now: Moment) -> Plan:
         event = Event("RouteNotRemoved", f"the route of {raw_task_id(task)} still serves: {why}", warning=True)
         return Plan(delete=delete, finalizer="remove", events=(event,))
     waiting = "its Jobs to be gone" if observed.jobs else "the route to be removed"
-    fields = status.build(_content(observed, previous, waiting), previous, generation=task.generation, now=now)
     left = GIVEN_UP_AFTER_S - seconds_between(task.deleting, now)
     return Plan(
         delete=delete,
-        status=fields if fields != dict(task.status) else None,
+        status=_status(observed, previous, waiting, now),
         # Whoever still trains could commit after the removal.
         removal=None if observed.jobs else Removal(task.uid, raw_task_id(task), _iteration(observed, previous)),
         requeue_s=max(1.0, left),
@@ -85,6 +88,13 @@ def _outcome(observed: Observed, now: Moment) -> tuple[bool, str]:
         told = observed.removal.message if observed.removal is not None else ""
         return False, told or f"not done within {GIVEN_UP_AFTER_S // 60} minutes"
     return False, ""
+
+
+def _status(observed: Observed, previous: Previous, waiting: str, now: Moment) -> Fields | None:
+    """The whole status, None if it stands so."""
+    task = observed.task
+    fields = status.build(_content(observed, previous, waiting), previous, generation=task.generation, now=now)
+    return fields if fields != dict(task.status) else None
 
 
 def _content(observed: Observed, previous: Previous, waiting: str) -> Content:

@@ -203,7 +203,8 @@ def _conditions(
     errands: tuple[Errand, ...],
     held: tuple[str, str] | None,
 ) -> Iterator[Condition]:
-    trouble = refusal or _refused(observed) or _bad_schedule(observed.graph) or _failed(observed, errands)
+    trouble = refusal or _refused(observed) or _bad_schedule(observed.graph)
+    trouble = trouble or _failed(observed, errands, before.get("Stalled"))
     if refusal is not None:
         yield Condition("Ready", "False", *refusal)
     elif status.graph is None:
@@ -237,13 +238,20 @@ def _refused(observed: GraphObserved) -> tuple[str, str] | None:
     return ("StewardRefused", told) if observed.refused else None
 
 
-def _failed(observed: GraphObserved, errands: Iterable[Errand]) -> tuple[str, str] | None:
-    """The steward that failed at what is to be done now; it is tried again."""
-    failed = {job.name: found.reason or "no report" for job, found in answers(observed) if not found.ok}
-    for errand in errands if failed else ():
+def _failed(observed: GraphObserved, errands: Iterable[Errand], before: Condition | None) -> tuple[str, str] | None:
+    """The steward that failed at what is to be done now. It is tried again, and told of until one has ended well."""
+    found = list(answers(observed))
+    failed = {job.name: told.reason or "no report" for job, told in found if not told.ok}
+    lasting = before if before and before.holds and before.generation == observed.graph.generation else None
+    since = lasting.since if lasting is not None else None
+    mended = {job.duty for job, told in found if told.ok and since and job.ended and job.ended >= since}
+    for errand in errands:
+        kind = f"{errand.duty.capitalize()}Failed"
         reason = failed.get(stewards.job_name(observed.graph, errand))
         if reason is not None:
-            return f"{errand.duty.capitalize()}Failed", f"{reason}; tried again every 5 minutes"
+            return kind, f"{reason}; tried again every 5 minutes"
+        if lasting is not None and lasting.reason == kind and errand.duty not in mended:
+            return kind, lasting.message
     return None
 
 

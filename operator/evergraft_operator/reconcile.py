@@ -94,7 +94,6 @@ def _content(observed: Observed, previous: Previous, admitted: Admission, path: 
     if search is not None and search.outcome is None and path.job is not None and path.job.live:
         search = status.with_progress(search, observed.heard)
     route = _route(previous, path, now)
-    replicas = admitted.wanted.replicas if admitted.wanted is not None else None
     return Content(
         conditions=tuple(_conditions(observed, admitted, path, route)),
         task=task_id(observed, admitted),
@@ -104,10 +103,22 @@ def _content(observed: Observed, previous: Previous, admitted: Admission, path: 
         useful_s=path.spent.get("useful", 0),
         lost_s=path.spent.get("lost", 0),
         waiting=_waiting(admitted, path),
-        replicas=replicas,
+        replicas=_replicas(admitted, path),
         selector=f"{labels.TASK_UID}={observed.task.uid}",
         job=path.job if path.job is not None and not path.job.finished else None,
     )
+
+
+def _replicas(admitted: Admission, path: Course) -> int | None:
+    """How many workers are asked for; where the spec cannot be resolved, how many the Job at work has."""
+    if admitted.wanted is not None:
+        return admitted.wanted.replicas
+    return path.job.parallelism if _is_at_work(path) and path.job is not None else None
+
+
+def _is_at_work(path: Course) -> bool:
+    """Whether workers go on, whatever the Task has become: a refusal keeps further ones from starting."""
+    return path.job is not None and path.job.live and path.job not in path.delete
 
 
 def _route(previous: Previous, path: Course, now: Moment) -> Route | None:
@@ -147,7 +158,7 @@ def _conditions(observed: Observed, admitted: Admission, path: Course, route: Ro
     yield _reconciling(observed, admitted, path)
     if path.stall is not None:
         yield Condition("Stalled", "True", path.stall.reason, path.stall.message)
-    elif refusal is not None and refusal.reason in admission.PERSONAL and not path.suspended:
+    elif refusal is not None and refusal.reason in admission.PERSONAL and _is_in_the_way(path):
         yield Condition("Stalled", "True", refusal.reason, refusal.message)
     else:
         yield Condition("Stalled", "False", "NotStalled", "nothing needs a person")
@@ -155,6 +166,11 @@ def _conditions(observed: Observed, admitted: Admission, path: Course, route: Ro
         yield Condition("Suspended", "True", "Suspended", "spec.suspend holds the search; it stays open")
     else:
         yield Condition("Suspended", "False", "NotSuspended", "the search may run")
+
+
+def _is_in_the_way(path: Course) -> bool:
+    """Whether a refusal keeps anything from being done."""
+    return not (path.over or path.suspended or _is_at_work(path))
 
 
 def _scheduled(path: Course) -> Condition:

@@ -74,7 +74,6 @@ def look(observed: Observed, previous: Previous, admitted: Admission, task: str,
         has_route=previous.route is not None,
     )
     same = known.search is not None and search is not None and known.search.run == search.run
-    cycles = admitted.wanted.cycles if admitted.wanted is not None else _cycles_as_before(previous, known.search)
     return Scene(
         observed=observed,
         previous=previous,
@@ -83,14 +82,23 @@ def look(observed: Observed, previous: Previous, admitted: Admission, task: str,
         job=job if same else None,
         pods=pods if same else (),
         iteration=iteration,
-        due=runs.due(known.search, iteration=iteration, cycles=cycles),
+        due=runs.due(known.search, iteration=iteration, cycles=_cycles(admitted.wanted, previous, known.search)),
         task=task,
         now=now,
     )
 
 
-def _cycles_as_before(previous: Previous, search: Search | None) -> int:
-    """Where the spec cannot be resolved: whether another cycle follows is what the status last said."""
+def _cycles(wanted: Wanted | None, previous: Previous, search: Search | None) -> int:
+    """How many cycles the iteration has.
+
+    One that the status tells of as ended has no more: a platform default that changed since starts no run. Where the
+    spec cannot be resolved, whether another cycle follows is what the status last said.
+    """
     cycle = search.run.cycle if search else 1
     going = previous.conditions.get("Reconciling")
-    return cycle if going is not None and not going.holds else cycle + 1
+    at_rest = going is not None and not going.holds
+    if wanted is None:
+        return cycle if at_rest else cycle + 1
+    told_of = search is not None and previous.search is not None and previous.search.run == search.run
+    ended = going is not None and at_rest and going.reason in ("Committed", "Kept")
+    return cycle if ended and told_of else wanted.cycles

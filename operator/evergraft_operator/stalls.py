@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from evergraft.api.fields import seconds
 from evergraft_operator import failures, report, runs
-from evergraft_operator.reading import seconds_between
+from evergraft_operator.observed import Job
+from evergraft_operator.reading import Moment, seconds_between
 from evergraft_operator.scene import Scene
 from evergraft_operator.waiting import Wait
 
@@ -103,10 +104,18 @@ def _fresh_stall(scene: Scene, wait: Wait | None, counted: Mapping[str, int]) ->
         return None
     if wait.stalls:
         return Stall(wait.failure or wait.reason, wait.sentence)
-    limit = _start_limit_s(scene)
-    if limit is not None and search.started is None and seconds_between(job.created, scene.now) > limit:
+    limit, since = _start_limit_s(scene), _waiting_since(scene, job, wait)
+    if limit is not None and search.started is None and since and seconds_between(since, scene.now) > limit:
         return Stall("StartTimeout", f"no worker started within timeouts.start; waited for {wait.sentence}")
     return None
+
+
+def _waiting_since(scene: Scene, job: Job, wait: Wait) -> Moment | None:
+    """Since when the Job has asked for workers, as far as anything shows it: it may have been scaled up from 0."""
+    if wait.reason in ("NoWorkers", "PodsMissing"):
+        return None
+    refused = [event.first for event in scene.observed.events if event.about == job.uid and event.first]
+    return max(job.created, min((pod.created for pod in scene.pods), default=min(refused, default=job.created)))
 
 
 def _start_limit_s(scene: Scene) -> float | None:

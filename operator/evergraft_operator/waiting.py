@@ -34,6 +34,9 @@ class Wait:
     failure: str | None = None
 
 
+NONE_ASKED_FOR = Wait(sentence="workers.replicas is 0", reason="NoWorkers")
+
+
 def for_quota(job: Job, workload: Workload | None) -> Wait | None:
     """Waiting for Kueue, None if there is no queue or it has let the Job start."""
     if not job.queue or not job.suspended:
@@ -51,7 +54,7 @@ def for_pods(job: Job, pods: Iterable[Pod], events: Iterable[KubeEvent], now: Mo
         return None
     told = tuple(events)
     if job.parallelism == 0:
-        return Wait(sentence="workers.replicas is 0", reason="NoWorkers")
+        return NONE_ASKED_FOR
     if not here:
         return _refused_creation(job, told) or Wait(sentence="the Job's pods are not created yet", reason="PodsMissing")
     waits = [wait for pod in here if (wait := _for_pod(pod, told, now)) is not None]

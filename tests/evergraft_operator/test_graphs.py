@@ -82,6 +82,12 @@ def test_a_store_that_cannot_be_used_stalls_and_is_tried_again() -> None:
     assert (failed.delete, failed.create, failed.requeue_s) == ((), (), 290.0)
     later = reconcile_graph(seen(with_status(failed, document), **facts), at(350))
     assert len(later.delete) == 1
+    gone = reconcile_graph(seen(with_status(failed, document)), at(360))
+    assert (duty(gone), gone.writes) == ("init", True)
+    assert gone.status is None  # It fails still, as far as anybody knows.
+    mended = with_status(failed, document)
+    mended["metadata"] = {**mended["metadata"], "generation": 9}
+    assert not conditions(reconcile_graph(seen(mended), at(360)))["Stalled"].holds
     assert duty(reconcile_graph(seen(with_status(failed, document)), at(360))) == "init"
 
 

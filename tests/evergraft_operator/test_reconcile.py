@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from evergraft.api.modulegraph import TaskDefaults
 from evergraft.names import RunKey
 from evergraft_operator import labels
 from evergraft_operator.conditions import Condition, read
@@ -143,6 +144,23 @@ def test_iterations_and_cycles(known: str, iteration: int, cycles: int, starts: 
     assert created == ([starts] if starts else [])
     if starts:
         assert plan.create[0]["metadata"]["labels"][labels.ATTEMPT] == "1"
+
+
+@pytest.mark.parametrize("layer", ["graph", "operator"])
+def test_a_platform_default_that_changed_since_starts_no_run(layer: str) -> None:
+    search = {"search": {"cycles": 2}}
+    graph = Thing.read(graph_document(taskDefaults=search))
+    settings = Settings(defaults=TaskDefaults.model_validate(search))
+    change: dict[str, Any] = {"graph": graph} if layer == "graph" else {"settings": settings}
+    done = reconcile(seen(heads=heads(CLOSED)), at(0)).status
+    plan = reconcile(seen(done, **change), at(60))
+    assert (plan.create, plan.question, plan.writes) == ((), None, False)
+    again = reconcile(seen(done, spec={"iteration": 2}, **change, heads=heads(OPEN)), at(60))
+    assert [job["metadata"]["annotations"][labels.RUN_KEY] for job in again.create] == ["i2-c1"]
+    first = {"search": {"runKey": "i2-c1", "attempt": 1, "outcome": "committed"}}
+    assert again.status is not None
+    second = reconcile(seen(again.status | first, spec={"iteration": 2}, **change), at(90))
+    assert [job["metadata"]["annotations"][labels.RUN_KEY] for job in second.create] == ["i2-c2"]
 
 
 @pytest.mark.parametrize(
@@ -345,6 +363,16 @@ def test_replicas_act_at_once_but_not_under_a_queue() -> None:
     assert queued.scale == ()
 
 
+def test_under_a_queue_no_job_is_made_of_no_workers() -> None:
+    spec = {"workers": {"replicas": 0, "queueName": "gpu"}}
+    plan = reconcile(seen(heads=heads(OPEN), spec=spec), at(0))
+    assert plan.status is not None
+    assert (plan.create, plan.status["waiting"]) == ((), "workers.replicas is 0")
+    assert not reconcile(seen(plan.status, heads=heads(OPEN), spec=spec), at(60)).writes
+    more = reconcile(seen(plan.status, heads=heads(OPEN), spec={"workers": {"replicas": 4, "queueName": "gpu"}}), at(60))
+    assert [job["spec"]["parallelism"] for job in more.create] == [4]
+
+
 def test_a_lost_node_s_worker_is_replaced() -> None:
     lost, here = pod("lost", deleting=0), pod("here", ready=True)
     early = reconcile(seen(open_status(), jobs=(JOB,), pods=(lost, here)), at(50))
@@ -473,6 +501,27 @@ def test_what_never_starts_stalls_in_time() -> None:
     assert not reconcile(seen(gone.status, spec=spec, heads=heads(OPEN, attempt=1)), at(5000)).writes
 
 
+def test_who_was_scaled_to_nothing_has_all_the_time_to_start_once_scaled_up() -> None:
+    late, spec = at(7200), {"timeouts": {"start": "1h"}, "workers": {"replicas": 0}}
+    held = reconcile(seen(open_status(), jobs=(replace(JOB, parallelism=0, active=0),), spec=spec), late)
+    assert held.status is not None
+    assert (stalled(held), held.status["waiting"]) == ("", "workers.replicas is 0")
+    spec["workers"] = {"replicas": 1}
+    scaled = reconcile(seen(held.status, jobs=(replace(JOB, active=0),), spec=spec), late)
+    stuck = pod(phase="Pending", scheduled=False, created=7200)
+    early = reconcile(seen(scaled.status, jobs=(JOB,), pods=(stuck,), spec=spec), at(10_800))
+    assert (stalled(scaled), stalled(early)) == ("", "")
+    assert stalled(reconcile(seen(early.status, jobs=(JOB,), pods=(stuck,), spec=spec), at(10_801))) == "StartTimeout"
+
+
+def test_pods_that_a_quota_keeps_out_count_as_not_started() -> None:
+    event = KubeEvent(about="j1", reason="FailedCreate", message="exceeded quota: gpu", first=at(7200), last=at(9000))
+    facts: dict[str, Any] = {"jobs": (JOB,), "events": (event,), "spec": {"timeouts": {"start": "1h"}}}
+    early = reconcile(seen(open_status(), **facts), at(10_800))
+    assert stalled(early) == ""
+    assert stalled(reconcile(seen(early.status, **facts), at(10_801))) == "StartTimeout"
+
+
 def test_a_queue_is_named_in_waiting() -> None:
     job = replace(JOB, queue="gpu", suspended=True)
     load = Workload(message="couldn't assign flavors: insufficient quota for nvidia.com/gpu")
@@ -534,6 +583,45 @@ def test_a_committed_task_stays_so_without_its_graph() -> None:
     assert (plan.status["phase"], conditions(plan)["Accepted"].reason) == ("Succeeded", "GraphNotFound")
 
 
+GRAPH_OF_MU2NET = Thing.read(graph_document(taskDefaults={"search": {"strategy": "mu2net"}}))
+LATER: list[tuple[dict[str, Any], str]] = [
+    ({"settings": Settings(policy=Policy(image_prefixes=("ours/",)))}, "PolicyViolation"),
+    ({"graph": Thing.read(graph_document(allowedNamespaces={"from": "Same"}))}, "GraphAccessDenied"),
+    ({"graph": GRAPH_OF_MU2NET}, "InvalidSpec"),
+]
+NARROW = {"search": {"samples": 2000}, "workers": {"image": "theirs/trainer:1"}}
+
+
+@pytest.mark.parametrize(("change", "reason"), LATER, ids=lambda item: item if isinstance(item, str) else "")
+def test_what_is_committed_needs_nobody_when_the_platform_s_rules_change(change: dict[str, Any], reason: str) -> None:
+    done = reconcile(seen(heads=heads(CLOSED), spec=NARROW), at(0))
+    plan = reconcile(seen(done.status, spec=NARROW, **change), at(60))
+    assert plan.status is not None
+    assert (plan.status["phase"], conditions(plan)["Accepted"].reason, stalled(plan)) == ("Succeeded", reason, "")
+    assert conditions(plan)["Reconciling"].reason == "Committed"
+    assert not reconcile(seen(plan.status, spec=NARROW, **change), at(90)).writes
+    again = reconcile(seen(plan.status, spec={**NARROW, "iteration": 2}, **change), at(90))
+    assert stalled(again) == reason
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [LATER[0], LATER[2], ({"graph": None}, "GraphNotFound")],
+    ids=lambda item: item if isinstance(item, str) else "",
+)
+def test_who_is_at_work_is_seen_at_work_when_the_platform_s_rules_change(change: dict[str, Any], reason: str) -> None:
+    running: dict[str, Any] = {"jobs": (JOB,), "pods": (pod(ready=True),), "spec": NARROW}
+    before = reconcile(seen(open_status(), **running), at(0))
+    plan = reconcile(seen(before.status, **running, **change), at(60))
+    assert before.status is not None
+    assert plan.status is not None
+    assert (plan.status["phase"], conditions(plan)["Accepted"].reason, stalled(plan)) == ("Training", reason, "")
+    assert (plan.status["workers"], plan.delete) == (before.status["workers"], ())
+    ended = reconcile(seen(plan.status, jobs=(replace(JOB, failure="BackoffLimitExceeded"),), spec=NARROW, **change), at(90))
+    assert ended.status is not None
+    assert (stalled(ended) or ended.status["waiting"][:7]) == (reason if change.get("graph", 1) else "there i")
+
+
 def deleting(policy: str, *, finalizers: list[str], seconds: float = 0, worked: bool = True, **more: Any) -> Plan:
     document = task_document(deletionPolicy=policy)
     document["status"] = open_status() if worked else {}
@@ -569,7 +657,12 @@ def test_a_route_that_cannot_be_removed_is_given_up(change: dict[str, Any]) -> N
 @pytest.mark.parametrize("policy", ["Delete", "Retain"])
 def test_a_deleted_task_that_somebody_else_holds_back_trains_no_more(policy: str) -> None:
     plan = deleting(policy, finalizers=["other/one"], jobs=(JOB,))
-    assert ([item.name for item in plan.delete], plan.finalizer, plan.status) == ([JOB.name], None, None)
+    assert ([item.name for item in plan.delete], plan.finalizer) == ([JOB.name], None)
+    assert plan.status is not None
+    assert (plan.status["phase"], plan.status["waiting"]) == ("Deleting", "its Jobs to be gone")
+    held = deleting(policy, finalizers=["other/one"])
+    assert held.status is not None
+    assert "other/one" in held.status["waiting"]
     gone = deleting("Retain", finalizers=[labels.FINALIZER], jobs=(JOB,))
     assert (len(gone.delete), gone.finalizer) == (1, "remove")
 
