@@ -1,7 +1,8 @@
 """The chart's values.schema.json: what every value may be, each with the sentence that the chart's README shows.
 
-Unknown keys are refused everywhere but under `global`, which a parent chart shares. `defaults` is taken from the API's
-own models, `stewards` from the operator's, so that the chart refuses what the operator would. Called by ``generate``.
+Unknown keys are refused everywhere but under `global`, which a parent chart shares, and so is null where templates need
+a value. `defaults` is taken from the API's own models, `stewards` from the operator's, so that the chart refuses what
+has no form; what only rules across fields can tell, the operator refuses at its start. Called by ``generate``.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ def of(description: str, **properties: Schema) -> Schema:
         "additionalProperties": False,
         "properties": properties,
     }
+
+
+def whole(description: str, **properties: Schema) -> Schema:
+    """An object that takes these keys only and has them all, by the chart's own defaults."""
+    return {**of(description, **properties), "required": list(properties)}
 
 
 def text(description: str, pattern: str = "", **more: Any) -> Schema:
@@ -75,7 +81,7 @@ def anything(description: str) -> Schema:
 
 def image(description: str) -> Schema:
     """An image by its parts."""
-    return of(
+    return whole(
         description,
         repository=text("Its name; global.imageRegistry goes before it unless it begins with a host.", REPOSITORY),
         tag=text("Its tag; empty is the chart's appVersion.", TAG),
@@ -86,12 +92,12 @@ def image(description: str) -> Schema:
 def values() -> Schema:
     """The whole schema."""
     parent = switch("Not read here: a chart that has this one as a dependency may name it in `condition`.")
+    images, rights, watching = _images(), _rights(), {**_watching(), **_network(), "test": _test()}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the Evergraft chart",
-        **of(
-            "", **_images(), **_work(), **_pod(), **_rights(), **_watching(), **_network(), test=_test(), enabled=parent
-        ),
+        "required": ["global", "image", "trainer", "watch", *rights, *watching],
+        **of("", **images, **_work(), **_pod(), **rights, **watching, enabled=parent),
     }
 
 
@@ -104,7 +110,7 @@ def _images() -> dict[str, Schema]:
     return {
         "global": of("Shared with other charts.", imageRegistry=registry) | {"additionalProperties": True},
         "image": operator,
-        "trainer": of("What workers run in.", images=of("By accelerator.", **kinds)),
+        "trainer": whole("What workers run in.", images=whole("By accelerator.", **kinds)),
         "imagePullSecrets": several("Pull secrets of the operator, and by the same names of workers.", secret),
     }
 
@@ -118,18 +124,26 @@ def _work() -> dict[str, Schema]:
     word = {"type": "string", "minLength": 1}
     policy = of(
         "What Tasks may ask for; what is left out is allowed.",
-        imagePrefixes=several("How a Task's own image must begin.", word),
-        serviceAccounts=several("What workers and maintenance may run under, besides the namespace's default.", word),
-        volumeKinds=several("Kinds of volumes that a podTemplate may add.", {"enum": list(VOLUME_KINDS)}),
+        imagePrefixes=several("How a Task's own image must begin.", word, minItems=1),
+        serviceAccounts=several(
+            "What workers and maintenance may run under, besides the namespace's default.", word, minItems=1
+        ),
+        volumeKinds=several(
+            "Kinds of volumes that a podTemplate may add; an empty list allows none.", {"enum": list(VOLUME_KINDS)}
+        ),
         maxDevices=number("Most replicas × accelerators of one Task.", 1, 2**31 - 1),
-        datasetUrlPrefixes=several("How a dataset's URL must begin.", word),
+        datasetUrlPrefixes=several("How a dataset's URL must begin.", word, minItems=1),
     )
     defaults = plain(structural(TaskDefaults))
     defaults["description"] = "Search and workers of Tasks where neither they nor their ModuleGraph say anything."
     _belongs(defaults["properties"]["workers"]["properties"]["accelerator"])
+    hyperparameter = defaults["properties"]["search"]["properties"]["hyperparameters"]["items"]["properties"]
+    scalar = {"type": ["string", "integer", "boolean"]}  # A decimal is quoted.
+    hyperparameter["start"] |= scalar
+    hyperparameter["values"]["items"] |= scalar
     stewards = plain(structural(StewardPods))
     stewards["description"] = "Resources and podTemplate of stewards, the short Jobs in the namespaces of ModuleGraphs."
-    watch = of("What is watched.", namespaces=namespaces)
+    watch = whole("What is watched.", namespaces=namespaces)
     return {"watch": watch, "policy": policy, "defaults": defaults, "stewards": stewards}
 
 
@@ -147,7 +161,7 @@ def _belongs(accelerator: Schema) -> None:
 
 def _pod() -> dict[str, Schema]:
     taken = {"not": {"pattern": "^EVERGRAFT_"}, "minLength": 1, "type": "string"}
-    variable = {"type": "object", "required": ["name"], "properties": {"name": taken}}
+    variable = {"type": "object", "required": ["name"], "properties": {"name": taken, "value": {"type": "string"}}}
     quantities = {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
     return {
         "replicas": number("2 has a second operator stand by; only one works at a time.", 1, 5),
@@ -223,7 +237,9 @@ def _network() -> dict[str, Schema]:
     endpoint = of("An endpoint.", cidr=cidrs["items"], ports=ports) | {"required": ["cidr", "ports"]}
     workers = of(
         "Of workers and stewards.",
-        namespaces=several("Where Tasks are; empty: watch.namespaces.", text("A namespace.", DNS_LABEL)),
+        namespaces=several(
+            "Where Tasks are; empty: watch.namespaces.", text("A namespace.", DNS_LABEL), uniqueItems=True
+        ),
         stores=of("Object stores and datasets.", cidrs=cidrs, ports=ports),
         identityEndpoints=several("Where a pod's cloud identity is asked for.", endpoint),
     )

@@ -14,6 +14,7 @@ from evergraft import __version__
 from evergraft.api.fields import Part
 from evergraft.api.messages import validate
 from evergraft.api.modulegraph import TaskDefaults
+from evergraft.api.strategies import strategy_problems
 from evergraft.api.workers import PodTemplate, Resources
 from evergraft.errors import SpecError
 
@@ -136,7 +137,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return Settings(
         images=images,
         policy=_policy(_object(environment, "EVERGRAFT_POLICY")),
-        defaults=_model(TaskDefaults, environment, "EVERGRAFT_DEFAULTS"),
+        defaults=_defaults(environment),
         stewards=_model(StewardPods, environment, "EVERGRAFT_STEWARDS"),
         namespaces=_words(environment.get("EVERGRAFT_WATCH_NAMESPACES", "")),
         own_namespace=environment.get("EVERGRAFT_NAMESPACE") or "evergraft",
@@ -193,11 +194,23 @@ def _policy(value: dict[str, Any]) -> Policy:
         if key in value:
             if not isinstance(value[key], list) or not all(isinstance(item, str) and item for item in value[key]):
                 raise SpecError(f"EVERGRAFT_POLICY.{key}: expected a list of texts")
+            if not value[key] and key != "volumeKinds":
+                raise SpecError(f"EVERGRAFT_POLICY.{key}: empty; name what is allowed, or leave it out to allow all")
             given[name] = tuple(value[key])
     most = value.get("maxDevices")
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
         raise SpecError("EVERGRAFT_POLICY.maxDevices: expected an integer of at least 1")
     return Policy(**given, max_devices=most)
+
+
+def _defaults(environment: Mapping[str, str]) -> TaskDefaults:
+    """The platform's defaults. What is wrong with them is told here, not of every Task that they reach."""
+    name = "EVERGRAFT_DEFAULTS"
+    defaults = _model(TaskDefaults, environment, name)
+    problems = strategy_problems(defaults.search, (name, "search")) if defaults.search is not None else ()
+    if problems:
+        raise SpecError("; ".join(map(str, problems)))
+    return defaults
 
 
 def _model(kind: type[Model], environment: Mapping[str, str], name: str) -> Model:

@@ -93,6 +93,6 @@ def one(objects: list[Object], kind: str, name: str) -> Object:
 
 
 def environment(objects: list[Object]) -> dict[str, str]:
-    """The operator's plain environment."""
+    """The operator's plain environment, as the kubelet hands it over where it has no variable to put in."""
     (container,) = one(objects, "Deployment", "evergraft-operator")["spec"]["template"]["spec"]["containers"]
-    return {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+    return {entry["name"]: entry["value"].replace("$$", "$") for entry in container["env"] if "value" in entry}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"defaults": {"workers": {"accelerator": {"type": "CPU", "resourceName": "nvidia.com/gpu"}}}},
         'defaults.workers.accelerator.type does not match: "GPU"',
     ),
+    (
+        {"defaults": {"search": {"hyperparameters": [{"name": "learningRate", "start": 0.01}]}}},
+        "hyperparameters.0.start: Invalid type. Expected: [string,integer,boolean], given: number",
+    ),
+    ({"policy": {"serviceAccounts": []}}, "policy.serviceAccounts: Array must have at least 1"),
+    ({"networkPolicy": {"workers": {"namespaces": ["a", "a"]}}}, "networkPolicy.workers.namespaces: array items[0,1]"),
+    ({"extraEnv": [{"name": "A", "value": 1}]}, "extraEnv.0.value: Invalid type. Expected: string"),
     ({"replicas": 0}, "replicas: Must be greater than or equal to 1"),
     ({"logLevel": "verbose"}, 'logLevel must be one of the following: "debug", "info", "warning", "error"'),
     ({"resources": {"request": {}}}, "resources: Additional property request is not allowed"),
@@ -123,6 +130,24 @@ def complaints() -> str:
 @pytest.mark.parametrize("message", [message for _, message in WRONG], ids=lambda message: message[:60])
 def test_a_wrong_value_is_named(message: str) -> None:
     assert message in complaints(), complaints()
+
+
+def test_a_value_of_nothing_is_none_or_is_refused_by_name(helm: Helm) -> None:
+    """A key whose values are all commented out is null to helm."""
+
+    def nothing(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(part for name in names for part in ("--set", f"{name}=null"))
+
+    needed = {*SCHEMA["required"], "image.repository", "trainer.images", "watch.namespaces"}
+    for batch in (SCHEMA["required"], sorted(needed - {*SCHEMA["required"]})):
+        refused = helm("template", "e", str(CHART), "--kube-version", "1.37.0", *nothing(batch))
+        assert all(f"{name.rpartition('.')[2]} is required" in refused.stderr for name in batch)
+    free = {*DEFAULTS} - {*SCHEMA["required"], "replicas", "logLevel"}
+    found = helm("template", "e", str(CHART), "--kube-version", "1.37.0", *nothing(free))
+    assert found.returncode == 0, found.stderr
+    assert "null" not in found.stdout
+    for name in ("policy", "defaults", "stewards"):
+        assert f'EVERGRAFT_{name.upper()}, value: "{{}}"' in found.stdout
 
 
 def test_what_is_wrong_is_told_at_once(helm: Helm) -> None:
@@ -215,6 +240,7 @@ def test_big_numbers_and_odd_letters_reach_the_operator(render: Render) -> None:
     }
     settings = read_settings(environment(render(values)))
     assert settings.policy.image_prefixes == (odd,)
+    assert "$$(HOME)/" in json.dumps(render(values))  # Or the kubelet would put its own in.
     assert settings.policy.max_devices == 2**31 - 1
     assert settings.defaults.search is not None
     assert (settings.defaults.search.samples, settings.defaults.search.seed) == (10**12, 2**53 - 1)

@@ -269,7 +269,9 @@ def test_settings_come_from_the_environment() -> None:
         ("EVERGRAFT_POLICY", '{"images": []}', "unknown field"),
         ("EVERGRAFT_POLICY", '{"imagePrefixes": "x"}', "imagePrefixes"),
         ("EVERGRAFT_POLICY", '{"maxDevices": true}', "maxDevices"),
+        ("EVERGRAFT_POLICY", '{"serviceAccounts": []}', "leave it out to allow all"),
         ("EVERGRAFT_DEFAULTS", '{"search": {"sample": 1}}', "did you mean samples"),
+        ("EVERGRAFT_DEFAULTS", '{"search": {"strategy": "grfat"}}', "EVERGRAFT_DEFAULTS.search.strategy"),
         ("EVERGRAFT_STEWARDS", '{"podTemplate": {"toleration": []}}', "did you mean tolerations"),
     ],
 )

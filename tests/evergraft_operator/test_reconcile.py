@@ -369,7 +369,9 @@ def test_under_a_queue_no_job_is_made_of_no_workers() -> None:
     assert plan.status is not None
     assert (plan.create, plan.status["waiting"]) == ((), "workers.replicas is 0")
     assert not reconcile(seen(plan.status, heads=heads(OPEN), spec=spec), at(60)).writes
-    more = reconcile(seen(plan.status, heads=heads(OPEN), spec={"workers": {"replicas": 4, "queueName": "gpu"}}), at(60))
+    more = reconcile(
+        seen(plan.status, heads=heads(OPEN), spec={"workers": {"replicas": 4, "queueName": "gpu"}}), at(60)
+    )
     assert [job["spec"]["parallelism"] for job in more.create] == [4]
 
 
@@ -617,7 +619,9 @@ def test_who_is_at_work_is_seen_at_work_when_the_platform_s_rules_change(change:
     assert plan.status is not None
     assert (plan.status["phase"], conditions(plan)["Accepted"].reason, stalled(plan)) == ("Training", reason, "")
     assert (plan.status["workers"], plan.delete) == (before.status["workers"], ())
-    ended = reconcile(seen(plan.status, jobs=(replace(JOB, failure="BackoffLimitExceeded"),), spec=NARROW, **change), at(90))
+    ended = reconcile(
+        seen(plan.status, jobs=(replace(JOB, failure="BackoffLimitExceeded"),), spec=NARROW, **change), at(90)
+    )
     assert ended.status is not None
     assert (stalled(ended) or ended.status["waiting"][:7]) == (reason if change.get("graph", 1) else "there i")
 

@@ -108,7 +108,7 @@ MODULE_GRAPH = Kind(
         Column("Parameters", ".status.parameters", "Parameters in all.", type="integer"),
         AGE,
         Column("Store", ".spec.store.url", "Where it is kept.", wide=True),
-        Column("Bytes", ".status.bytes", "Size of the store.", type="integer", wide=True),
+        Column("Bytes", ".status.bytes", "What its modules take.", type="integer", wide=True),
         Column("Verified", ".status.lastVerifyTime", "When it was last verified.", type="date", wide=True),
     ),
 )

@@ -180,7 +180,7 @@ class ModuleGraphStatus(Observed):
     parameters: Count | None = None
     """Parameters in all."""
     bytes: Count | None = None
-    """Size of the store in bytes."""
+    """Bytes that the modules of the graph take."""
     last_verify_time: Time | None = None
     """When the whole store was last verified."""
     last_collection_time: Time | None = None

@@ -29,7 +29,7 @@ class GraftParameters(Part):
     guard: Annotated[int, Field(ge=0, le=100)] = 25
     """Points of validation quality by which a head on the root must beat one on the parent to start from the root."""
     parent: Annotated[str, Field(min_length=1, max_length=253)] = "newest"
-    """`newest`: this task's route, else the public one with the most training behind it; `root`; or a task's id."""
+    """`newest`: the route with the most training behind it, this task's own or a public one; `root`; or a task's id."""
 
 
 class Mu2NetParameters(Part):

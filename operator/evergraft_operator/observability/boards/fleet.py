@@ -146,7 +146,7 @@ def _graphs() -> tuple[Panel, ...]:
         growth("Tasks in the graph", "tasks"),
         growth("Modules", "modules"),
         growth("Parameters", "parameters"),
-        growth("Bytes stored", "bytes", "bytes"),
+        growth("Bytes of modules", "bytes", "bytes"),
         growth("Version", "version"),
         Panel(
             "Verified (1) or damaged (0)",
