@@ -114,8 +114,9 @@ def _waiting_since(scene: Scene, job: Job, wait: Wait) -> Moment | None:
     """Since when the Job has asked for workers, as far as anything shows it: it may have been scaled up from 0."""
     if wait.reason in ("NoWorkers", "PodsMissing"):
         return None
+    made = [pod.created for pod in scene.pods if pod.created]
     refused = [event.first for event in scene.observed.events if event.about == job.uid and event.first]
-    return max(job.created, min((pod.created for pod in scene.pods), default=min(refused, default=job.created)))
+    return max(filter(None, (job.created, min(made or refused, default=None))), default=None)
 
 
 def _start_limit_s(scene: Scene) -> float | None:

@@ -8,7 +8,7 @@ import pytest
 
 from evergraft import canonical
 from evergraft.errors import NotFoundError
-from evergraft.graph.route import Delta
+from evergraft.graph.route import Delta, Route
 from evergraft.store import blobs
 from evergraft.store.lineage import read_lineage, trace
 from evergraft.store.seam import Store
@@ -38,6 +38,18 @@ def test_a_delta_is_by_whom_added_it() -> None:
     child = replace(root, task="a/one", layers=(changed, *root.layers[1:]))
     first = trace([("child", child), ("root", root)])[0].origins[0]
     assert (first.how, first.by) == ("delta", "a/one")
+
+
+def test_a_head_is_new_on_another_task_s_route_and_cloned_from_one_s_own() -> None:
+    root, _, _ = route_on(None, "root")
+    head = replace(root.layers[-1], kind="head")
+
+    def child(task: str, module: str) -> Route:
+        return replace(root, task=task, layers=(*root.layers[:-1], replace(head, module=canonical.digest(module))))
+
+    chain = [("r4", child("a/one", "c")), ("r3", child("a/two", "b")), ("r2", child("a/one", "a")), ("r1", root)]
+    heads = [step.origins[-1] for step in trace(chain)[:-1]]
+    assert [(origin.how, origin.by) for origin in heads] == [("cloned", "a/one"), ("new", "a/two"), ("new", "a/one")]
 
 
 def test_a_missing_ancestor_is_not_found(memory: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,9 +14,10 @@ import pytest
 from evergraft.errors import UserError
 from evergraft_trainer.bench import methods, records
 from evergraft_trainer.bench.datasets import Built
-from evergraft_trainer.bench.harness import Sitting, places_of
+from evergraft_trainer.bench.harness import Meter, Sitting, places_of
 from evergraft_trainer.bench.images import Classes, Images
 from evergraft_trainer.bench.learner import ProductLearner
+from evergraft_trainer.bench.packages import cache_folder
 from evergraft_trainer.bench.records import Run
 
 from .conftest import TASKS, build, tiny
@@ -92,6 +94,36 @@ def test_a_run_cut_off_between_tasks_goes_on_and_ends_the_same(
     assert ends[0] == ends[1] is not None
 
 
+class CutError(Exception):
+    """Raised where a test ends a sitting."""
+
+
+def test_what_a_sitting_spent_counts_also_where_it_was_killed_in_the_middle_of_a_task(
+    stream: Mapping[str, Built], sitting: Sitting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run("lora", "a", 0, quick=False)
+    with monkeypatch.context() as patch:
+        # As by SIGKILL: no handler runs after the second validation, and whoever dies writes nothing.
+        noted: list[int] = []
+        note = Meter.note
+        patch.setattr(Meter, "note", lambda meter: note(meter) if len(noted) < 2 else None)
+
+        def hear(event: str, fields: Mapping[str, object]) -> None:
+            noted.extend([1] if event == "validation" else [])
+            if len(noted) == 2:
+                raise CutError
+
+        with pytest.raises(CutError):
+            replace(sitting, emit=hear).run(run, stream)
+    (file,) = cache_folder().glob("runs/*/spent-00.json")
+    cpu, wall = json.loads(file.read_text())
+    assert cpu > 0
+    sitting.run(run, stream)
+    first = steps(sitting, run)[0]
+    assert first.cpu_seconds >= round(cpu, 2)
+    assert first.wall_seconds >= round(wall, 2)
+
+
 def test_on_another_machine_earlier_tasks_are_learned_again_and_must_agree(
     stream: Mapping[str, Built], sitting: Sitting, tmp_path: Path
 ) -> None:
@@ -112,9 +144,9 @@ def test_on_another_machine_earlier_tasks_are_learned_again_and_must_agree(
     assert first is not None
     (folder / records.END).unlink()
     for profile, why in ((first.profile, "the code has changed"), ("another", "this machine computes otherwise")):
-        records.write(records.step_file(folder, 0, TASKS[0]), replace(first, test_quality=0.123, profile=profile))
+        records.write(records.step_file(folder, 0, TASKS[0]), replace(first, quality=0.123, profile=profile))
         shutil.rmtree(tmp_path / "cache")
-        with pytest.raises(UserError, match=rf"recorded test accuracy 0\.123.*: {why}"):
+        with pytest.raises(UserError, match=rf"recorded quality 0\.123, learned again .*: {why}"):
             sitting.run(GRAFT, stream)
 
 

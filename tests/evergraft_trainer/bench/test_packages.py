@@ -54,6 +54,27 @@ def test_an_npm_package_is_fetched_once(cache: Path, tmp_path: Path, monkeypatch
     assert (tmp_path / "asked").read_text() == "x\n"
 
 
+def test_a_relative_cache_is_taken_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EVERGRAFT_CACHE", "near")
+    assert packages.cache_folder() == tmp_path / "near" / "stream"
+
+
+def test_a_cache_that_is_no_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EVERGRAFT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="EVERGRAFT_CACHE: no folder can be made at"):
+        packages.debian("fonts-x")
+
+
+def test_another_process_may_be_as_quick(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meanwhile = "mkdir -p $EVERGRAFT_CACHE/stream/debian/fonts-x/usr"
+    client(tmp_path / "bin", "apt-get", f"{meanwhile}; echo made > x.deb", monkeypatch)
+    client(tmp_path / "bin", "dpkg-deb", "mkdir -p files/usr", monkeypatch)
+    assert packages.debian("fonts-x") == cache / "debian" / "fonts-x"
+    assert [folder.name for folder in cache.iterdir()] == ["debian"]
+
+
 def test_members_are_read_without_unpacking_and_missing_ones_are_named(tmp_path: Path) -> None:
     archive = tmp_path / "x.tgz"
     with tarfile.open(archive, "w:gz") as packed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -99,8 +100,10 @@ def run_stream(args: argparse.Namespace) -> int:
 
     for name in args.methods:
         method_of(name)
-    if min(args.seeds) < 0:
-        raise UserError(f"--seeds {min(args.seeds)}: expected numbers from 0 up")
+    for seed in args.seeds:
+        if not 0 <= seed < 1 << 53:
+            raise UserError(f"--seeds {seed}: expected whole numbers from 0 to 2^53 - 1")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # So that what was spent is noted.
     data = prepare(order_of(args.order, quick=args.quick), tell=_tell, any_data=args.any_data)
     with reporter(as_json=args.json) as emit:
         sitting = Sitting(results=args.results, root=args.root.resolve(), emit=emit)

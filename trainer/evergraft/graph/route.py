@@ -15,6 +15,9 @@ from evergraft import canonical, names
 from evergraft.errors import FormatError, IntegrityError
 from evergraft.graph.transfer import Transfer
 
+HEAD = "head"
+"""The kind of the layer that knows a task's labels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delta:

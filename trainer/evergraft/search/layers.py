@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evergraft.graph.route import Layer, RouteSummary
+from evergraft.graph.route import HEAD, Layer, RouteSummary
 from evergraft.search.starts import Start
 from evergraft.search.values import LayerPlan, View
 
-HEAD = "head"
 NORM = "norm"
 BLOCK = "encoder_block"
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from evergraft import canonical
+from evergraft.graph.route import HEAD
 from evergraft.graph.transfer import Measured, Transfer
 from evergraft.search.budget import spent
 from evergraft.search.ladders import starts_of
-from evergraft.search.layers import HEAD, body, with_head
+from evergraft.search.layers import body, with_head
 from evergraft.search.starts import candidates, route_start
 from evergraft.search.values import CandidatePlan, LayerPlan, Schedule, SlotRef, View
 

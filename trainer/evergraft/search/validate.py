@@ -10,9 +10,8 @@ import math
 from collections.abc import Sequence
 
 from evergraft.errors import ConflictError, SpecError
-from evergraft.graph.route import Layer
+from evergraft.graph.route import HEAD, Layer
 from evergraft.search.budget import check_samples, spent
-from evergraft.search.layers import HEAD
 from evergraft.search.values import CandidatePlan, Finish, Generation, LayerPlan, SlotRef, View
 
 SCHEDULES = ("cosine", "constant", "restarts")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evergraft.errors import IntegrityError
-from evergraft.graph.route import Layer, Route
+from evergraft.graph.route import HEAD, Layer, Route
 from evergraft.store import blobs
 from evergraft.store.seam import Store
 
@@ -64,20 +64,25 @@ def read_lineage(store: Store, route_id: str) -> tuple[Step, ...]:
 
 
 def trace(chain: Sequence[tuple[str, Route]]) -> list[Step]:
-    """Say of every layer of every route how it came and by whom; `chain` runs from the newest to the root."""
+    """Say of every layer of every route how it came and by whom; `chain` runs from the newest to the root.
+
+    A head is cloned from the nearest ancestor of its own task only; on other tasks' routes it is new.
+    """
     steps: list[Step] = []
     makers: dict[str, str] = {}
     above: dict[str, Layer] = {}
+    heads: dict[str, Layer] = {}
     for route_id, route in reversed(chain):
         for layer in route.layers:
             for module, _ in layer.modules():
                 makers.setdefault(module, route.task)
-        origins = tuple(
-            LayerOrigin(layer=layer, how=_how(layer, above.get(layer.name)), by=makers[_newest(layer)])
-            for layer in route.layers
-        )
-        steps.append(Step(id=route_id, route=route, origins=origins))
+        origins = []
+        for layer in route.layers:
+            parent = heads.get(route.task) if layer.kind == HEAD else above.get(layer.name)
+            origins.append(LayerOrigin(layer=layer, how=_how(layer, parent), by=makers[_newest(layer)]))
+        steps.append(Step(id=route_id, route=route, origins=tuple(origins)))
         above = {layer.name: layer for layer in route.layers}
+        heads.update((route.task, layer) for layer in route.layers if layer.kind == HEAD)
     return steps[::-1]
 
 

@@ -21,7 +21,7 @@ from evergraft.canonical import sha256
 from evergraft.errors import DataError
 from evergraft_trainer.bench.catalog import BUILDERS
 from evergraft_trainer.bench.images import SPLITS, digest, write
-from evergraft_trainer.bench.packages import cache_folder
+from evergraft_trainer.bench.packages import cache_folder, make_folder
 
 RECORDED = Path(__file__).with_name("digests.txt")
 FILE = "data.npz"
@@ -104,8 +104,8 @@ def _known(task: str) -> Built | None:
 def _build(task: str, tell: Callable[[str], None]) -> Built:
     images = BUILDERS[task]()
     folder = cache_folder() / "data" / task
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "partial.npz"
+    make_folder(folder)
+    partial = folder / f"partial-{os.getpid()}.npz"  # Others may build it at the same time.
     write(images, partial)
     os.replace(partial, folder / FILE)  # noqa: PTH105 - one step, also over an older file
     built = Built(
@@ -122,7 +122,9 @@ def _build(task: str, tell: Callable[[str], None]) -> Built:
         "classes": built.classes,
         "counts": dict(built.counts),
     }
-    (folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n")
+    partial = folder / f"facts-{os.getpid()}.partial"
+    partial.write_text(json.dumps(facts, indent=2) + "\n")
+    os.replace(partial, folder / "facts.json")  # noqa: PTH105 - one step, also over an older file
     tell(f"{task}: {built.classes} classes; " + ", ".join(f"{count} {split}" for split, count in built.counts.items()))
     return built
 

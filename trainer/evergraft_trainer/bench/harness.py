@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +29,9 @@ from evergraft_trainer.bench.packages import cache_folder
 from evergraft_trainer.bench.records import End, Run, Step
 from evergraft_trainer.bench.replay import ReplayLearner
 from evergraft_trainer.nn.extract import layer_of
+
+MAY_DIFFER = ("cpu_seconds", "wall_seconds", "why", "profile")
+"""What of a step that is learned again need not be as recorded."""
 
 
 class Learner(Protocol):
@@ -53,6 +56,30 @@ class Place:
     key: str
 
 
+@dataclass
+class Meter:
+    """Seconds of the step at work, over all sittings that worked on it."""
+
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+    def begin(self, file: Path) -> None:
+        """Count a step, on from what an earlier sitting noted in `file`."""
+        self._file = file
+        self.cpu_seconds, self.wall_seconds = json.loads(file.read_text()) if file.exists() else (0.0, 0.0)
+        self._cpu, self._wall = time.process_time(), time.monotonic()
+
+    def note(self) -> None:
+        """Add what was spent since the last time, and keep it."""
+        cpu, wall = time.process_time(), time.monotonic()
+        self.cpu_seconds += cpu - self._cpu
+        self.wall_seconds += wall - self._wall
+        self._cpu, self._wall = cpu, wall
+        partial = self._file.with_suffix(".partial")
+        partial.write_text(json.dumps([self.cpu_seconds, self.wall_seconds]))
+        os.replace(partial, self._file)  # noqa: PTH105 - one step, also over an older file
+
+
 @dataclass(frozen=True)
 class Sitting:
     """Where results lie, what root every run starts from, and who is told."""
@@ -60,6 +87,7 @@ class Sitting:
     results: Path
     root: Path
     emit: Emit
+    meter: Meter = field(default_factory=Meter)
 
     def run(self, run: Run, data: Mapping[str, Built]) -> None:
         """Learn what is not recorded yet of one run, then measure its end.
@@ -90,7 +118,13 @@ class Sitting:
     def _learner(self, method: Method, seed: int, work: Path) -> Learner:
         if method.strategy == REPLAY:
             return ReplayLearner(method, seed=seed, root=self.root, folder=work)
-        return ProductLearner(method, seed=seed, root=self.root, folder=work, emit=self.emit)
+        return ProductLearner(method, seed=seed, root=self.root, folder=work, emit=self._hear)
+
+    def _hear(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Pass an event on. Where a search has saved its state, what was spent on it is saved as well."""
+        if event == "validation":
+            self.meter.note()
+        self.emit(event, fields)
 
     def _step(self, run: Run, place: Place, learner: Learner, data: Built, *, folder: Path, work: Path) -> None:
         """Learn one task, unless this machine has; record it, unless it is."""
@@ -98,17 +132,17 @@ class Sitting:
         known = self._recorded(folder, place)
         if journal.exists() and known is not None:
             return
-        spent = _Spent(work / f"spent-{place.position:02d}.json")
+        self.meter.begin(work / f"spent-{place.position:02d}.json")
         try:
             learned = learner.learn(data, turn=place.turn)
         finally:
-            spent.note()
+            self.meter.note()
         step = Step(
             key=place.key,
             position=place.position,
             task=place.task,
-            cpu_seconds=round(spent.cpu_seconds, 2),
-            wall_seconds=round(spent.wall_seconds, 2),
+            cpu_seconds=round(self.meter.cpu_seconds, 2),
+            wall_seconds=round(self.meter.wall_seconds, 2),
             **asdict(learned),
         )
         if known is not None:
@@ -167,38 +201,18 @@ def root_parameters(root: Path) -> int:
     return sum(layer_of(name, module).parameters for name, module in layers)
 
 
-@dataclass
-class _Spent:
-    """Seconds of one step, over all sittings that worked on it."""
-
-    file: Path
-    cpu_seconds: float = 0.0
-    wall_seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._cpu, self._wall = time.process_time(), time.monotonic()
-        if self.file.exists():
-            self.cpu_seconds, self.wall_seconds = json.loads(self.file.read_text())
-
-    def note(self) -> None:
-        """Add what was spent since the beginning, and keep it."""
-        self.cpu_seconds += time.process_time() - self._cpu
-        self.wall_seconds += time.monotonic() - self._wall
-        partial = self.file.with_suffix(".partial")
-        partial.write_text(json.dumps([self.cpu_seconds, self.wall_seconds]))
-        os.replace(partial, self.file)  # noqa: PTH105 - one step, also over an older file
-
-
 def _same(known: Step, found: Step, folder: Path) -> None:
     """Refuse to go on from another result than the recorded one: the end would be held against another chain."""
-    if known.test_quality != found.test_quality:
+    names = [item.name for item in fields(Step) if item.name not in MAY_DIFFER]
+    other = next((name for name in names if getattr(known, name) != getattr(found, name)), None)
+    if other is not None:
         why = (
             "the code has changed what this key means"
             if known.profile == found.profile
             else "this machine computes otherwise; go on where the run was begun"
         )
         raise UserError(
-            f"{folder}: {known.task}: recorded test accuracy {known.test_quality}, learned again {found.test_quality}: "
+            f"{folder}: {known.task}: recorded {other} {getattr(known, other)}, learned again {getattr(found, other)}: "
             f"{why}, or forget the run with --again"
         )
 

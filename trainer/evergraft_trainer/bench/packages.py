@@ -23,7 +23,7 @@ FETCH_TIMEOUT_S = 900
 
 def cache_folder() -> Path:
     """Where packages, datasets and unfinished runs lie: ``${EVERGRAFT_CACHE:-~/.cache/evergraft}/stream``."""
-    return Path(os.environ.get("EVERGRAFT_CACHE") or "~/.cache/evergraft").expanduser() / "stream"
+    return Path(os.environ.get("EVERGRAFT_CACHE") or "~/.cache/evergraft").expanduser().absolute() / "stream"
 
 
 def debian(name: str) -> Path:
@@ -78,7 +78,7 @@ def members(archive: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
 def _workplace() -> Iterator[Path]:
     """A temporary folder beside the cache's, so that what is done can be moved into place at once."""
     home = cache_folder()
-    home.mkdir(parents=True, exist_ok=True)
+    make_folder(home)
     folder = Path(tempfile.mkdtemp(dir=home, prefix=".fetch-"))
     try:
         yield folder
@@ -86,9 +86,25 @@ def _workplace() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder of the cache.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"EVERGRAFT_CACHE: no folder can be made at {folder}: {error.strerror}") from None
+
+
 def _keep(made: Path, final: Path) -> None:
-    final.parent.mkdir(parents=True, exist_ok=True)
-    made.rename(final)
+    make_folder(final.parent)
+    try:
+        made.rename(final)
+    except OSError:
+        if not final.exists():  # Else another process was as quick.
+            raise
 
 
 def _call(command: Sequence[str], folder: Path, *, wanted: str) -> None:

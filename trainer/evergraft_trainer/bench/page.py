@@ -19,7 +19,7 @@ def rewrite(path: Path, rows: Sequence[Row]) -> None:
     """Put the table of `rows` in place of what stands between the comments.
 
     Raises:
-        UserError: the file is not there, or has not one such place.
+        UserError: the file is not there, has no such place, or cannot be written.
     """
     try:
         before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
@@ -28,7 +28,10 @@ def rewrite(path: Path, rows: Sequence[Row]) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise UserError(f"--page {path}: has no lines {BEGIN} and, after it, {END}; add them where the table goes")
-    path.write_text(f"{before}{begin}\n{table(rows)}{end}{after}", encoding="utf-8")
+    try:
+        path.write_text(f"{before}{begin}\n{table(rows)}{end}{after}", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--page {path}: cannot be written: {error.strerror}") from None
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -32,7 +32,7 @@ def draw(rows: Sequence[Row], runs: Sequence[Recorded], path: Path) -> None:
     """Write the picture, as the file's ending says (png, svg, pdf).
 
     Raises:
-        UserError: matplotlib is not installed, there is nothing to draw, or the file is of no kind it can write.
+        UserError: matplotlib is not installed, there is nothing to draw, or the file cannot be written.
     """
     if not rows:
         raise UserError("--picture: no results to draw; run some first, or name their --results folder")
@@ -50,8 +50,11 @@ def draw(rows: Sequence[Row], runs: Sequence[Recorded], path: Path) -> None:
     _draw_errors(parameters, rows, [row.parameters_added / 1e3 for row in rows], colours)
     parameters.set(xlabel="thousand parameters added a task")
     _draw_gains(gains, runs, colours)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+    except OSError as error:
+        raise UserError(f"--picture {path}: cannot be written: {error.strerror}") from None
 
 
 def gains(method: str, order: str, runs: Sequence[Recorded]) -> list[float]:
