@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evergraft import canonical
+from evergraft import canonical, names
 from evergraft.graph.bundle import decode_bundle, encode_bundle
 from evergraft.graph.module import Module
 from evergraft.graph.route import Layer, layers_from_json, reading
@@ -134,7 +134,10 @@ class SlotStates:
 
     def load(self, profile: str) -> Progress:
         """The furthest progress of any claim so far under this numeric profile, or a fresh one."""
-        stored = (self.folder.state(self.ref, claim) for claim in range(self.claim, 0, -1))
+        claims = (
+            self.folder.listed(names.slot_place(self.ref.generation, self.ref.slot), "state") if self.claim > 1 else [1]
+        )
+        stored = (self.folder.state(self.ref, claim) for claim in reversed(claims) if claim <= self.claim)
         found = [Progress.from_json(value) for value in stored if value is not None]
         usable = [progress for progress in found if progress.profile == profile]
         return max(usable, key=lambda progress: progress.samples, default=Progress(profile=profile))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,16 +13,84 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evergraft.errors import StoppedError
+from evergraft import canonical
+from evergraft.errors import StoppedError, SupersededError
 from evergraft.graph.route import RouteSummary
 from evergraft.search.claims import Crew, Timing
 from evergraft.search.engine import run_search
 from evergraft.search.events import silent
+from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed, share_of
 from evergraft.search.values import SlotRef, SlotResult
 from evergraft.store import log
 from evergraft.store.memory import MemoryStore
+from evergraft.store.recording import RecordingStore
 from evergraft.testing.arithmetic import ArithmeticTrainer, init_graph, make_request
+
+PLACE = "0000-0000"
+
+
+def state(profile: str, samples: int) -> bytes:
+    return canonical.dumps({"format": canonical.FORMAT, "profile": profile, "samples": samples})
+
+
+def claimed(folder: Folder, *ends: tuple[str, int, dict[str, bool]]) -> None:
+    """Claims that ended with a state of that profile and so many samples (-1: none), and such a last beat."""
+    for number, (profile, samples, beat) in enumerate(ends, start=1):
+        folder.put_object(SlotRef(0, 0), f"claim-{number}.json", b"{}")
+        folder.put_object(SlotRef(0, 0), f"beat-{number}.json", canonical.dumps({"format": canonical.FORMAT, **beat}))
+        if samples >= 0:
+            folder.put_state(SlotRef(0, 0), number, state(profile, samples))
+
+
+DEAD: dict[str, bool] = {"released": False}
+
+
+@pytest.mark.parametrize(
+    ("ends", "crashed"),
+    [
+        ([("x", -1, DEAD)] * 3, True),
+        ([("x", -1, DEAD)] * 2, False),
+        ([("x", 64, DEAD), ("x", 64, DEAD), ("x", 64, DEAD), ("x", 64, DEAD)], True),
+        ([("x", 64, DEAD), ("x", 128, DEAD), ("x", 192, DEAD)], False),
+        ([("x", -1, DEAD), ("x", -1, {"released": True}), ("x", -1, DEAD)], False),
+        # Who lived to see another take over was slow, not dead.
+        ([("x", -1, {"released": False, "superseded": True})] * 5, False),
+        # On another kind of machine a candidate begins anew; what came of it there does not count here.
+        ([("x", 640, DEAD), ("y", 64, DEAD), ("y", 128, DEAD), ("y", 192, DEAD)], False),
+    ],
+)
+def test_what_counts_as_a_crash(
+    store: MemoryStore, ends: list[tuple[str, int, dict[str, bool]]], crashed: bool
+) -> None:
+    folder = Folder(store, "0" * 32)
+    claimed(folder, *ends)
+    assert Crew().has_crashed_often(folder, PLACE, len(ends) + 1) is crashed
+
+
+def test_a_claim_of_an_absurd_number_costs_no_reads(store: MemoryStore) -> None:
+    folder = Folder(store, "0" * 32)
+    claimed(folder, *[("x", -1, DEAD)] * 3)
+    recording = RecordingStore(store)
+    assert Crew().has_crashed_often(Folder(recording, "0" * 32), PLACE, 999_999_999)
+    assert len(recording.reads) <= 8
+
+
+def test_a_worker_that_sees_its_claim_taken_over_says_so(store: MemoryStore) -> None:
+    folder = Folder(store, "0" * 32)
+    claimed(folder, ("x", -1, DEAD), ("x", -1, DEAD))
+
+    def work() -> None:
+        with Crew(timing=Timing(beat_s=0.001)).working(folder, PLACE, 1) as duty:
+            for _ in range(2000):
+                duty.tell(1)
+                time.sleep(0.001)
+
+    with pytest.raises(SupersededError):
+        work()
+    beat = json.loads(folder.object(SlotRef(0, 0), "beat-1.json"))
+    assert (beat["released"], beat["superseded"]) == (False, True)
+
 
 EIGHT: dict[str, Any] = {
     "strategy": "mu2net",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evergraft import names
-from evergraft.errors import DataError, IntegrityError, NotFoundError, StoreUnavailableError
+from evergraft.errors import DataError, IntegrityError, StoreUnavailableError
 from evergraft.graph.module import encode
 from evergraft.store import blobs
 from evergraft.store.cache import ModuleCache
@@ -42,11 +42,16 @@ def test_a_route_comes_back_whole(store: Store) -> None:
     assert blobs.get_route(store, SUMMARY.id) == ROUTE
 
 
-def test_what_was_never_put_is_not_found(memory: Store) -> None:
-    with pytest.raises(NotFoundError):
-        blobs.get_module(memory, MODULE.id)
-    with pytest.raises(NotFoundError):
-        blobs.get_route(memory, SUMMARY.id)
+def test_a_blob_that_is_gone_is_damage_since_waiting_does_not_bring_it_back(memory: Store) -> None:
+    for key, read in (
+        (names.module_key(MODULE.id), lambda: blobs.get_module(memory, MODULE.id)),
+        (names.route_key(SUMMARY.id), lambda: blobs.get_route(memory, SUMMARY.id)),
+    ):
+        with pytest.raises(
+            IntegrityError, match=f"{key} does not exist, though the graph names it; put it back"
+        ) as told:
+            read()
+        assert told.value.exit_code == 65
 
 
 def test_damaged_bytes_are_found_by_readers_and_by_writers(memory: Store) -> None:

@@ -131,6 +131,24 @@ def test_damage_falls_back_to_an_earlier_checkpoint_with_a_warning(
 
 
 @pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("damage", ["absent", "flip"])
+def test_a_shard_that_is_lost_or_damaged_is_made_anew_by_who_cannot_read_it(memory: Store, damage: str) -> None:
+    graph = grown(memory, 10)
+    newest = list_checkpoints(memory)[0]
+    shard = next(shard for shard in read_manifest(memory, newest).shards if shard)
+    key = names.shard_key(shard)
+    if damage == "absent":
+        memory.delete(key)
+    else:
+        memory.put(key, b"\x00" + memory.get(key)[1:])
+    memory.delete(names.HINT)
+    graph = log.read_graph(memory)
+    while graph.checkpoint <= newest:
+        graph = land(memory, graph, f"b/{graph.version}")
+    assert load_checkpoint(memory, graph.checkpoint) == replace(graph, version=graph.checkpoint)
+
+
+@pytest.mark.usefixtures("often")
 def test_without_any_whole_checkpoint_the_log_is_enough(memory: Store) -> None:
     graph = grown(memory, 10)
     for entry in list(memory.list("checkpoints/shards/")):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from evergraft import canonical
-from evergraft.errors import NotFoundError
+from evergraft.errors import IntegrityError
 from evergraft.graph.route import Delta, Route
 from evergraft.store import blobs
 from evergraft.store.lineage import read_lineage, trace
@@ -52,7 +52,7 @@ def test_a_head_is_new_on_another_task_s_route_and_cloned_from_one_s_own() -> No
     assert [(origin.how, origin.by) for origin in heads] == [("cloned", "a/one"), ("new", "a/two"), ("new", "a/one")]
 
 
-def test_a_missing_ancestor_is_not_found(memory: Store) -> None:
+def test_a_missing_ancestor_is_damage(memory: Store) -> None:
     orphan = route_on(route_on(None, "root")[1], "a/one")[0]
-    with pytest.raises(NotFoundError):
+    with pytest.raises(IntegrityError, match="does not exist, though the graph names it"):
         read_lineage(memory, blobs.put_route(memory, orphan))

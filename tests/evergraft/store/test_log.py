@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -401,6 +402,31 @@ def test_a_log_that_was_tampered_with_does_not_fold(memory: Store) -> None:
     memory.put(names.log_key(1), first.replace(b'"author":"test"', b'"author":"else"'))
     with pytest.raises(IntegrityError, match="commit 2 does not follow"):
         log.read_graph(memory)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3, 4, 5, 6])
+def test_nobody_commits_in_place_of_a_commit_that_is_gone(memory: Store, lost: int) -> None:
+    """As while a backup is still being put back: the place must stay free for what belongs there."""
+    hint._written.clear()
+    graph = start_graph(memory)
+    for number in range(7):
+        graph = land(memory, graph, f"a/{number}")
+    hint._written.clear()
+    hint.write_hint(memory, graph)
+    data = memory.get(names.log_key(lost))
+    memory.delete(names.log_key(lost))
+    with pytest.raises(IntegrityError, match=rf"log/0*{lost}\.json is absent though later commits are there"):
+        log.read_graph(memory)
+    memory.put(names.log_key(lost), data)
+    assert log.read_graph(memory) == graph
+
+
+def test_a_hint_of_a_longer_log_than_a_backup_holds_is_done_without(memory: Store) -> None:
+    hint._written.clear()
+    graph = land(memory, start_graph(memory), "a/0")
+    hint._written.clear()
+    hint.write_hint(memory, replace(graph, version=9))
+    assert log.read_graph(memory) == graph
 
 
 # --- cost ---------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from evergraft import names
 from evergraft.errors import IntegrityError, StoppedError
+from evergraft.graph.route import reading
 from evergraft.search import host
 from evergraft.search.deadline import Deadline
 from evergraft.search.duty import Duty
@@ -214,18 +215,24 @@ class Crew:
                 self.stop.training = self._held > 0
 
     def has_crashed_often(self, folder: Folder, place: str, number: int) -> bool:
-        """Whether the `CRASHES` claims before `number` ended neither released nor with a newer state."""
+        """Whether the `CRASHES` claims before `number` ended without a newer state, and their workers with them.
+
+        A worker that released its claim, or that lived to see it taken over, has not crashed. What a state has come to
+        compares with states of the same numeric profile only: under another, a worker begins anew.
+        """
         if number <= CRASHES:
             return False
-        newest = -1
         ends = []
-        for claim in range(1, number):
-            state = get_json(folder.store, _key(folder, place, f"state-{claim}.json"), what="state")
+        newest: dict[str, int] = {}
+        for claim in (claim for claim in folder.listed(place, "claim") if claim < number):
+            state = get_json(folder.store, _key(folder, place, f"state-{claim}.json"), what="state") or {}
             beat = _passing(folder, place, f"beat-{claim}.json")
-            samples = int(state["samples"]) if state else -1
-            ends.append(bool(beat and beat.get("released")) or samples > newest)
-            newest = max(newest, samples)
-        return not any(ends[-CRASHES:])
+            with reading(_key(folder, place, f"state-{claim}.json")):
+                profile, samples = str(state.get("profile")), int(state.get("samples", -1))
+            lived = beat.get("released") is True or beat.get("superseded") is True
+            ends.append(lived or samples > newest.get(profile, -1))
+            newest[profile] = max(newest.get(profile, -1), samples)
+        return len(ends) >= CRASHES and not any(ends[-CRASHES:])
 
     def _is_free(self, seen: Seen) -> bool:
         if seen.result:

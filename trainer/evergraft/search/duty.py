@@ -57,7 +57,9 @@ class Duty:
         """
         _PULSE.stop(self._number)
         ended = isinstance(error, (EvergraftError, KeyboardInterrupt))
-        if ended and not isinstance(error, SupersededError):
+        if isinstance(error, SupersededError):
+            self._beat(superseded=True)  # It was slow, not dead.
+        elif ended:
             self._beat(released=True)
 
     def tell(self, samples: int) -> None:
@@ -88,17 +90,18 @@ class Duty:
         if self.hang_after_s is not None and time.monotonic() - self._moved > self.hang_after_s:
             _log.critical("%s: no step for %.0f s; this worker ends itself", self.place, self.hang_after_s)
             os._exit(HUNG_EXIT)
-        self._beat(released=False)
+        self._beat()
         self._superseded = self._superseded or self._is_taken_over()
         self._time_is_up = self._time_is_up or self._has_passed()
 
-    def _beat(self, *, released: bool) -> None:
+    def _beat(self, *, released: bool = False, superseded: bool = False) -> None:
         """Write the beat; a store that fails is no reason to stop: the next beat tries again."""
         value = {
             "format": canonical.FORMAT,
             "worker": self.worker,
             "samples": self._samples,
             "released": released,
+            **({"superseded": True} if superseded else {}),
         }
         try:
             self.folder.store.put(self._key("beat", self.claim), canonical.dumps(value))

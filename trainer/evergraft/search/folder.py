@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evergraft import names
-from evergraft.errors import IntegrityError
+from evergraft.errors import IntegrityError, NotFoundError
 from evergraft.search.values import SlotRef, SlotResult
 from evergraft.store import documents
 from evergraft.store.seam import Store
@@ -20,6 +20,9 @@ from evergraft.store.searches import MAX_BYTES, get_json, put_json_if_absent
 
 MAX_MANIFEST_BYTES = 1 << 30
 """Of ``data.json``, inflated. A dataset of one file an image takes some 185 bytes an image: six million."""
+
+MAX_DIGITS = 10
+"""Claims are numbered by less."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +88,27 @@ class Folder:
         key = self._slot(ref, f"state-{claim}.json")
         return get_json(self.store, key, what=key)
 
+    def listed(self, place: str, kind: str) -> list[int]:
+        """The numbers of the objects ``<kind>-<number>.json`` of a slot, ascending."""
+        start = names.search_key(self.search, f"{place}/{kind}-")
+        found = (entry.key.removeprefix(start).removesuffix(".json") for entry in self.store.list(start))
+        return sorted(int(number) for number in found if number.isdecimal() and len(number) < MAX_DIGITS)
+
     def put_state(self, ref: SlotRef, claim: int, state: bytes) -> None:
         """Overwrite the saved state of a claim; raises DataError if it is larger than its readers take."""
         key = self._slot(ref, f"state-{claim}.json")
         self.store.put(key, documents.check_size(state, what=key, max_bytes=MAX_BYTES))
 
     def object(self, ref: SlotRef, name: str) -> bytes:
-        """The bytes of a slot's object, such as a bundle of weights."""
+        """The bytes of a slot's object, such as a bundle of weights; IntegrityError if it is gone."""
         if "/" in name or name.startswith("."):
             raise IntegrityError(f"searches/{self.search}: {name!r} is no object of a slot")
-        return self.store.get(self._slot(ref, name))
+        try:
+            return self.store.get(self._slot(ref, name))
+        except NotFoundError as error:
+            raise IntegrityError(
+                f"{error}, though the search's state names it; put it back, or search anew with a higher iteration"
+            ) from None
 
     def put_object(self, ref: SlotRef, name: str, data: bytes) -> None:
         """Write or overwrite a slot's object."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from evergraft import canonical, names
-from evergraft.errors import IntegrityError, StoreUnavailableError
+from evergraft.errors import IntegrityError, NotFoundError, StoreUnavailableError
 from evergraft.graph.module import Module, decode, encode
 from evergraft.graph.route import Route
 from evergraft.store import documents, parallel
@@ -44,13 +44,12 @@ def get_module(store: Store, module_id: str, *, cache: ModuleCache | None = None
     """The module of that id, from the cache or the store, its id recomputed; tensors are views into the bytes read.
 
     Raises:
-        NotFoundError: the store has no such blob.
-        IntegrityError: the store's bytes hash to another id.
+        IntegrityError: the store has no such blob any more, or its bytes hash to another id.
     """
     kept = cache.get(module_id) if cache else None
     if kept is not None:
         return kept
-    data = store.get(names.module_key(module_id))
+    data = _blob(store, names.module_key(module_id))
     module = decode(data, expected_id=module_id)
     if cache is not None:
         cache.put(module_id, data)
@@ -83,11 +82,10 @@ def get_route(store: Store, route_id: str) -> Route:
     """The route document of that id, its digest checked.
 
     Raises:
-        NotFoundError: the store has no such document.
-        IntegrityError: its bytes have another digest, or it is no route.
+        IntegrityError: the store has no such document any more, its bytes have another digest, or it is no route.
         FormatError: written by a newer format.
     """
-    data = store.get(names.route_key(route_id))
+    data = _blob(store, names.route_key(route_id))
     if canonical.sha256(data) != route_id:
         raise IntegrityError(f"route {route_id[:12]}…: its bytes have another digest, so they are damaged")
     return Route.from_json(documents.decode(data, what=f"route {route_id[:12]}…", max_bytes=MAX_ROUTE_BYTES))
@@ -100,6 +98,14 @@ def put_optimizer(store: Store, route_id: str, data: bytes) -> None:
         StoreUnavailableError: not known whether it landed; asking again is safe.
     """
     _put_blob(store, names.optimizer_key(route_id), data)
+
+
+def _blob(store: Store, key: str) -> bytes:
+    """The bytes of a blob that something names. That it is gone is damage: asking again would not bring it back."""
+    try:
+        return store.get(key)
+    except NotFoundError as error:
+        raise IntegrityError(f"{error}, though the graph names it; put it back from a copy or a backup") from None
 
 
 def _put_blob(store: Store, key: str, data: bytes) -> bytes | None:

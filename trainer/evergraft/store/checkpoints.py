@@ -16,10 +16,13 @@ from evergraft.errors import IntegrityError, NotFoundError, StoreUnavailableErro
 from evergraft.graph.route import content_id, reading
 from evergraft.graph.state import NUM_SHARDS, Graph, Shard, TaskState, shard_of
 from evergraft.store import documents, parallel
-from evergraft.store.seam import Store, Unknown
+from evergraft.store.seam import Lost, Store, Unknown
 
 EVERY = 64
 """Commits between two checkpoints."""
+
+_doubted: set[tuple[str, int]] = set()
+"""URL and version of checkpoints that this process could not read: shards of theirs are not named again."""
 
 _DIGITS = f"{names.CHECKPOINTS}0"
 """Every manifest's key begins so, and no shard's: versions stay far below 10^19."""
@@ -109,6 +112,11 @@ def load_checkpoint(store: Store, version: int, *, only: Collection[int] | None 
     )
 
 
+def doubt(store: Store, version: int) -> None:
+    """Note that the checkpoint, or a shard that it names, is damaged or lost."""
+    _doubted.add((store.url, version))
+
+
 def write_if_due(store: Store, graph: Graph) -> Graph:
     """Write a checkpoint of `graph` if its version is one that gets one.
 
@@ -137,20 +145,38 @@ def write_checkpoint(store: Store, graph: Graph) -> Graph:
         for number, shard in enumerate(graph.shards)
         if shard and (before is None or _touched(shard, since=before.version))
     }
-    unchanged = before.shards if before else (None,) * NUM_SHARDS
-    shards = (canonical.sha256(encoded[n]) if n in encoded else unchanged[n] for n in range(NUM_SHARDS))
     gc = _encode_gc(graph) if graph.condemned or graph.swept else None
-    manifest = Manifest(version=graph.version, head=head, shards=tuple(shards), gc=canonical.sha256(gc) if gc else None)
-    known = {*before.shards, before.gc} if before else set()
-    blobs = [data for data in (*encoded.values(), gc) if data and canonical.sha256(data) not in known]
-    parallel.each(lambda data: _create(store, names.shard_key(canonical.sha256(data)), data), blobs)
+    known = {shard for shard in (*before.shards, before.gc) if shard} if before else set()
+    ids = dict(zip(encoded, parallel.each(lambda data: _put_shard(store, data, known), encoded.values()), strict=True))
+    unchanged = before.shards if before else (None,) * NUM_SHARDS
+    manifest = Manifest(
+        version=graph.version,
+        head=head,
+        shards=tuple(ids.get(number, unchanged[number]) for number in range(NUM_SHARDS)),
+        gc=_put_shard(store, gc, known) if gc else None,
+    )
     _create(store, names.checkpoint_key(graph.version), manifest.encode())
     return replace(graph, checkpoint=graph.version)
 
 
+def _put_shard(store: Store, data: bytes, known: Collection[str]) -> str:
+    """Make sure a shard is in the store, unless it is `known` to be; its id.
+
+    Where damaged bytes have taken its name, the same shard in other bytes gets another: deflated anew, less well.
+    """
+    shard_id = canonical.sha256(data)
+    if shard_id in known or _create(store, names.shard_key(shard_id), data) == data:
+        return shard_id
+    other = documents.deflate(documents.inflate(data, what="shard"), level=documents.FASTEST)
+    other_id = canonical.sha256(other)
+    if _create(store, names.shard_key(other_id), other) == other:
+        return other_id
+    raise IntegrityError(f"{store.url}/{names.shard_key(shard_id)}: holds other bytes than its name says; remove it")
+
+
 def _manifest_before(store: Store, version: int) -> Manifest | None:
-    """The manifest to take unchanged shards from; None when there is none that can be read."""
-    if version < 0:
+    """The manifest to take unchanged shards from; None when there is none that can be read, or that ever could be."""
+    if version < 0 or (store.url, version) in _doubted:
         return None
     try:
         return read_manifest(store, version)
@@ -201,10 +227,12 @@ def _load(store: Store, shard_id: str) -> dict[str, Any]:
     return documents.decode(documents.inflate(data, what=what), what=what)
 
 
-def _create(store: Store, key: str, data: bytes) -> None:
+def _create(store: Store, key: str, data: bytes) -> bytes:
+    """Write unless it exists; the bytes that stand."""
     outcome = store.put_if_absent(key, data)
     if isinstance(outcome, Unknown):
         raise StoreUnavailableError(f"{store.url}: {key}: {outcome.reason}")
+    return outcome.data if isinstance(outcome, Lost) else data
 
 
 def _optional_id(value: Any) -> str | None:

@@ -15,8 +15,8 @@ from evergraft.errors import IntegrityError, NotAGraphError, NotFoundError, User
 from evergraft.graph.commit import Commit
 from evergraft.graph.state import Graph, TaskState, apply, shard_of
 from evergraft.store import documents, parallel
-from evergraft.store.checkpoints import EVERY, list_checkpoints, load_checkpoint
-from evergraft.store.hint import read_hint
+from evergraft.store.checkpoints import EVERY, doubt, list_checkpoints, load_checkpoint
+from evergraft.store.hint import Hint, read_hint
 from evergraft.store.info import read_info
 from evergraft.store.seam import Store
 
@@ -123,11 +123,14 @@ def fold(graph: Graph, data: bytes) -> Graph:
 
 def _read(store: Store, *, version: int | None, only: Collection[int] | None) -> Graph:
     read_info(store)
-    start = _start(store, _candidates(store, version), only=only)
+    hint = read_hint(store) if version is None else None
+    start = _start(store, _candidates(store, version, hint), only=only)
     graph = _catch_up(store, start, upto=version, at_most=PATIENCE)
     if graph.version == start.version + PATIENCE:  # stopped on the way: the hint was old, or checkpoints are damaged
         newer = _start(store, (found for found in _listed(store, version) if found > graph.version), only=only)
         graph = _catch_up(store, max(graph, newer, key=lambda reached: reached.version), upto=version)
+    if hint is not None and hint.version > graph.version:
+        graph = _see_no_gap(store, graph, upto=hint.version)
     if graph.version < 0:
         raise NotAGraphError(
             f"{store.url}: the graph here was never finished being initialised; run evergraft graph init again"
@@ -144,12 +147,33 @@ def _start(store: Store, candidates: Iterable[int], *, only: Collection[int] | N
             return load_checkpoint(store, version, only=only)
         except (IntegrityError, NotFoundError) as error:
             _log.warning("%s: checkpoint %d cannot be used, an earlier one will do: %s", store.url, version, error)
+            doubt(store, version)
     return Graph()
 
 
-def _candidates(store: Store, at_most: int | None) -> Iterator[int]:
+def _see_no_gap(store: Store, graph: Graph, *, upto: int) -> Graph:
+    """The graph at HEAD, where the hint knows of a commit beyond what was read: it came since, or one was lost before.
+
+    Where there is no such commit, the hint is of a log that was longer before a backup was put back.
+    """
+    if _commit_bytes(store, upto) is None:
+        return graph
+    graph = _catch_up(store, graph, upto=None)
+    if graph.version < upto:
+        raise _gap(store, graph.version + 1)
+    return graph
+
+
+def _gap(store: Store, version: int) -> IntegrityError:
+    """Of a commit that is absent though later ones are there. Nobody must commit in its place."""
+    return IntegrityError(
+        f"{store.url}/{names.log_key(version)} is absent though later commits are there; put it back from a copy or a "
+        "backup, or wait until the one at work is whole"
+    )
+
+
+def _candidates(store: Store, at_most: int | None, hint: Hint | None) -> Iterator[int]:
     """Checkpoints to try, best first. Lists only when the hint does not lead to a recent one."""
-    hint = read_hint(store) if at_most is None else None
     tried = -1
     if hint is not None and 0 <= hint.version - hint.checkpoint <= 2 * EVERY:
         if hint.checkpoint < 0:
@@ -174,11 +198,20 @@ def _gallop(store: Store, first: int, last: int | None, *, expected: int = 0) ->
     """The stored commits from `first` on, to `last` or the end; windows double, so HEAD is near found in few trips.
 
     As many as are `expected` come first, since what is asked for beyond the end is asked in vain.
+
+    Raises:
+        IntegrityError: one is absent though a later one was seen.
     """
     size, following = (expected, 1) if expected else (1, 2)
     while last is None or first <= last:
         stop = first + size if last is None else min(first + size, last + 1)
-        for data in parallel.each(lambda version: _commit_bytes(store, version), range(first, stop)):
+        window = parallel.each(lambda version: _commit_bytes(store, version), range(first, stop))
+        for number, found in enumerate(window):
+            data = found
+            if data is None and any(window[number:]):
+                data = _commit_bytes(store, first + number)  # It may have come between the two reads.
+                if data is None:
+                    raise _gap(store, first + number)
             if data is None:
                 return
             yield data

@@ -49,8 +49,7 @@ def read_lineage(store: Store, route_id: str) -> tuple[Step, ...]:
     """The route and its ancestors, newest first.
 
     Raises:
-        IntegrityError: a route document is damaged, or the parents run in a circle.
-        NotFoundError: one is missing.
+        IntegrityError: a route document is damaged or missing, or the parents run in a circle.
     """
     chain: list[tuple[str, Route]] = []
     next_id: str | None = route_id
