@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from evergraft.errors import (
     UserError,
 )
 from evergraft_operator import report as operator
-from evergraft_trainer.report import MAX_BYTES, Ended, encode, failed, merged
+from evergraft_trainer.report import MAX_BYTES, Ended, encode, failed, merged, write
 
 ROUTE = {"id": "ab" * 32, "quality": 0.9}
 
@@ -113,3 +114,8 @@ def test_a_signal_to_a_child_whose_work_is_over_changes_nothing() -> None:
     found = merged([stopped, over])
     assert (found["exitCode"], found["outcome"]) == (0, "committed")
     assert merged([stopped])["exitCode"] == StoppedError.exit_code
+
+
+def test_a_disk_that_fails_at_the_end_is_told_and_no_crash(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "gone" / "report.json", b"{}")
+    assert "gone/report.json: the report cannot be written: No such file" in caplog.text

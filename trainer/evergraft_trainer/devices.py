@@ -181,8 +181,7 @@ def _passing_on(family: Family, report_path: Path | None) -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of handlers
         if not family.asked and report_path is not None:
             told = report.failed(None, StoppedError("asked to stop; its workers are saving their states"))
-            with contextlib.suppress(OSError):
-                report.write(report_path, report.encode(told))
+            report.write(report_path, report.encode(told))
         family.ask()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -105,8 +105,15 @@ def _cut(text: str, max_bytes: int) -> str:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write the report; the path is given by whoever started the worker."""
-    path.write_bytes(data)
+    """Write the report in place; the path is given by whoever started the worker.
+
+    The work is over by then, so what the disk refuses now (it took the empty file at the start) is told and no more:
+    the exit code stays the work's own.
+    """
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        _log.warning("--report %s: the report cannot be written: %s", path, error.strerror)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 from evergraft import canonical
-from evergraft.errors import StoppedError
+from evergraft.errors import StoppedError, UserError
 
 PARENT_POLL_S = 1.0
 
@@ -50,12 +50,31 @@ class Stop:
         threading.Thread(target=watch, name="watch parent", daemon=True).start()
 
 
+def empty_report(report: Path, *, named: str) -> None:
+    """Create the report's file, or empty it: what an earlier run left must not speak for this one.
+
+    In place, since a pod's termination message may not be replaced. Devices and pipes, which keep nothing, are left
+    alone. `named` is the option, or variable, for messages.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        if report.is_dir() or report.is_file() or not report.exists():
+            report.write_bytes(b"")
+    except OSError as error:
+        raise UserError(
+            f"{named} {report}: cannot be written: {error.strerror}; name a file in a folder that exists"
+        ) from None
+
+
 @contextmanager
 def ends_at_once(report: Path | None) -> Iterator[None]:
     """Until something else handles them, SIGTERM and SIGINT end the process with 143, the report saying why.
 
-    Where there is a report, the work is over, and the process ends as it says. As a container's first process it would
-    not even notice a signal that it does not handle. Only the main thread may enter this.
+    Where there is a report, the work is over, and the process ends as it says; so `empty_report` comes first. As a
+    container's first process it would not even notice a signal that it does not handle. Only the main thread may enter
+    this.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of handlers
@@ -63,7 +82,8 @@ def ends_at_once(report: Path | None) -> Iterator[None]:
             os._exit(int(json.loads(report.read_bytes()).get("exitCode", StoppedError.exit_code)))
         if report is not None:
             told = {"format": canonical.FORMAT, "outcome": "stopped", "reason": "asked to stop before it had begun"}
-            report.write_text(json.dumps({**told, "exitCode": StoppedError.exit_code}))
+            with suppress(OSError):  # the exit code says it too
+                report.write_text(json.dumps({**told, "exitCode": StoppedError.exit_code}))
         os._exit(StoppedError.exit_code)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -162,3 +162,12 @@ def test_the_command_answers_in_every_case(
     monkeypatch.setenv("EVERGRAFT_STEWARD", errand(graph.parent / "nowhere", "heads", tasks=[]))
     assert main(["steward"]) == 64
     assert "no module graph here" in json.loads((tmp_path / "message").read_bytes())["reason"]
+
+
+def test_an_answer_that_cannot_be_written_is_refused_before_the_errand(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EVERGRAFT_STEWARD", errand(graph, "heads", tasks=[]))
+    monkeypatch.setenv("EVERGRAFT_REPORT", str(tmp_path / "nodir" / "message"))
+    assert main(["steward"]) == 64
+    assert f"EVERGRAFT_REPORT {tmp_path}/nodir/message: cannot be written" in capsys.readouterr().err

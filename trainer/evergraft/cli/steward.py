@@ -26,10 +26,12 @@ def add(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:  # noqa: ARG001 - the signature of commands
     """Carry it out."""
-    from evergraft_trainer.stopping import ends_at_once
+    from evergraft_trainer.stopping import empty_report, ends_at_once
 
     report = os.environ.get("EVERGRAFT_REPORT")
     path = Path(report) if report else None
+    if path is not None:
+        empty_report(path, named="EVERGRAFT_REPORT")
     with ends_at_once(path):
         return _carry_out(path)
 

@@ -34,10 +34,12 @@ def add(commands: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry it out."""
-    from evergraft_trainer.stopping import ends_at_once
+    from evergraft_trainer.stopping import empty_report, ends_at_once
 
     report = args.report or os.environ.get("EVERGRAFT_REPORT")
     path = Path(report) if report else None
+    if path is not None:
+        empty_report(path, named="--report (or EVERGRAFT_REPORT)")
     with ends_at_once(path):
         try:
             check_counts(args, "threads")
