@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -135,6 +137,22 @@ def test_a_cache_that_cannot_be_written_is_no_error(memory: Store, tmp_path: Pat
     blobs.put_module(memory, MODULE)
     (tmp_path / "file").write_text("in the way")
     assert blobs.get_module(memory, MODULE.id, cache=ModuleCache(tmp_path / "file")) == MODULE
+
+
+def test_a_damaged_copy_that_cannot_be_removed_is_no_error(
+    memory: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs.put_module(memory, MODULE)
+    path = tmp_path / MODULE.id[:2] / MODULE.id
+    path.parent.mkdir()
+    path.write_bytes(b"damaged")
+
+    def refuse(*args: object, **kwargs: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    for act in ("unlink", "replace", "write_bytes"):
+        monkeypatch.setattr(Path, act, refuse)
+    assert blobs.get_module(memory, MODULE.id, cache=ModuleCache(tmp_path)) == MODULE
 
 
 def test_many_processes_share_a_cache(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class ModuleCache:
         self._bytes: int | None = None
 
     def get(self, module_id: str) -> Module | None:
-        """The module, None if it is not kept here; damaged files are removed."""
+        """The module, None if it is not kept here whole; damaged files are removed where that is ours to do."""
         path = self._path(module_id)
         try:
             data = path.read_bytes()
@@ -37,7 +37,8 @@ class ModuleCache:
         try:
             module = decode(data, expected_id=module_id)
         except (IntegrityError, FormatError):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # marks it as used
