@@ -303,3 +303,9 @@ def test_the_bound_by_which_files_are_refused_early_is_never_too_high(written: P
     assert least <= len(canonical.dumps({name: pinned[name] for name in ("objects", "samples")}))
     if len(names) > 1:  # one file an image
         assert least > 0.9 * len(canonical.dumps({name: pinned[name] for name in ("objects", "samples")}))
+
+
+def test_a_dataset_of_no_image_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "none.npz", train_images=np.zeros((0, 8, 8), np.uint8), train_labels=np.zeros(0, np.int64))
+    with pytest.raises(DataError, match=r"none\.npz: holds no images"):
+        _open(tmp_path / "none.npz")

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import fsspec
 
-from evergraft.errors import DataError, NotFoundError, StoreUnavailableError
+from evergraft.errors import DataError, NotFoundError, StoreUnavailableError, UserError
 from evergraft.store.clients import gcs_client, s3_client
 from evergraft.store.failures import translate
 from evergraft.store.options import StoreOptions
@@ -65,7 +65,7 @@ def open_backend(url: str, *, endpoint: str | None, storage_options: Mapping[str
 
     Raises:
         DataError: another scheme than SCHEMES.
-        UserError: the client is not installed, or an endpoint lacks its credentials.
+        UserError: no bucket is named, the client is not installed, or an endpoint lacks its credentials.
     """
     scheme = url.split("://", 1)[0] if "://" in url else "file"
     if scheme not in SCHEMES or "::" in url:
@@ -76,6 +76,8 @@ def open_backend(url: str, *, endpoint: str | None, storage_options: Mapping[str
         fs = fsspec.filesystem(scheme, use_listings_cache=False)
         path = os.path.realpath(path) if scheme == "file" else fs._strip_protocol(url)  # noqa: SLF001
         return Backend(fs=fs, scheme=scheme, retry=options.retry, attempts=1), path
+    if not path.partition("/")[0]:
+        raise UserError(f"dataset.url: {url}: names no bucket; write {scheme}://bucket/path")
     client = gcs_client(options) if scheme == "gs" else s3_client(options)
     attempts = max(1, min(client.attempts, options.retry.attempts))
     backend = Backend(client.make(), scheme, options.retry, attempts, read_options=client.read)

@@ -166,6 +166,8 @@ def _images(source: Source, listing: Listing, cache_bytes: int) -> Images:
 
 def _split_up(spec: ResolvedDataset, listing: Listing) -> list[Sample]:
     """The samples that some split uses, by key."""
+    if not listing.keys:
+        raise DataError(f"{spec.url}: holds no images; add some to each class")
     given = {"train": spec.train, "validation": spec.validation, "test": spec.test}
     chosen = assign(listing, given)
     columns = zip(listing.keys, listing.labels, chosen, strict=True)

@@ -94,6 +94,7 @@ _OBJECTS = np.array([0, _Bomb()], dtype=object)
         ({"a_images": _PIXELS.astype(np.float32), "a_labels": _LABELS}, r"float32 of shape \(2, 3, 4\); needed is"),
         ({"a_images": _PIXELS[0], "a_labels": _LABELS}, "a_images: uint8 of shape"),
         ({"a_images": np.zeros((2, 3, 4, 2), np.uint8), "a_labels": _LABELS}, "needed is uint8"),
+        ({"a_images": np.zeros((2, 0, 8), np.uint8), "a_labels": _LABELS}, r"d\.npz: a_images: images of 0×8 pixels"),
         ({"a_images": _PIXELS, "a_labels": np.array([0])}, r"a_labels: shape \(1,\) where 2 images need"),
         ({"a_images": _PIXELS, "a_labels": np.array([0.5, 1])}, "float64; labels are integers or fixed-width text"),
         ({"a_images": _PIXELS, "a_labels": _LABELS, "labels": np.array(["x"])}, r"outside 0…0, the entries of"),
@@ -120,6 +121,11 @@ def _claiming(shape: tuple[int, ...]) -> bytes:
     return stream.getvalue() + b"\0" * 100
 
 
+def _headed(header: str) -> bytes:
+    """An array whose header is this text."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + _PIXELS.tobytes()
+
+
 @pytest.mark.parametrize(
     ("members", "message"),
     [
@@ -133,6 +139,12 @@ def _claiming(shape: tuple[int, ...]) -> bytes:
         ({"a_images.npy": _claiming((10**6, 10**6))}, "claims 1,000,000,000,000 bytes where the member holds"),
         ({"a_images.npy": _claiming((2**40, 2**40))}, "claims"),
         ({"a_images.npy": _npy(_PIXELS)[:-5]}, "claims|no readable array"),
+        ({"a_images.npy": _headed("(" * 5000)}, r"d\.npz: a_images: no readable array"),
+        ({"a_images.npy": _headed("-" * 5000 + "1")}, r"d\.npz: a_images: no readable array"),
+        ({"a_images.npy": _headed("{'descr': '|u1', 'fortran_order': False, 'shape': (True, 3, 4)}")},
+         r"d\.npz: a_images: its header claims shape \(True, 3, 4\)"),
+        ({"a_images.npy": _headed("{'descr': '|u1', 'fortran_order': False, 'shape': (-2, 3, 4)}")},
+         r"its header claims shape \(-2, 3, 4\)"),
         ({"a_images.npy": b"\x93NUMPY\x09\x00" + bytes(60)}, r"version \(9, 0\) is not read here"),
     ],
 )  # fmt: skip

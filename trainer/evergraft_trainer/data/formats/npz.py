@@ -149,8 +149,11 @@ def _header(stream: Any, *, where: str) -> _Header:
         warnings.simplefilter("error")
         try:
             shape, _, dtype = readers[version](stream)
-        except Warning as warning:
-            raise DataError(f"{where}: {warning}; write the file again with numpy.savez") from None
+        except Exception as error:  # noqa: BLE001 - numpy evaluates the header's text, so broken text raises anything
+            reason = str(error)[:200]  # numpy quotes the header whole
+            raise DataError(f"{where}: no readable array: {reason}; write the file again with numpy.savez") from None
+    if not all(type(size) is int and size >= 0 for size in shape):  # True counts as a number until an array is shaped
+        raise DataError(f"{where}: its header claims shape {shape}; write the file again with numpy.savez")
     return _Header(shape=shape, dtype=dtype)
 
 
@@ -159,6 +162,10 @@ def _pixels(array: NDArray[Any], *, where: str) -> NDArray[np.uint8]:
     if array.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] not in (1, 3):
         raise DataError(f"{where}: {array.dtype} of shape {array.shape}; needed is uint8 N×H×W, N×H×W×1 or N×H×W×3")
     if len(pixels):
+        if 0 in pixels.shape:
+            raise DataError(
+                f"{where}: images of {pixels.shape[1]}×{pixels.shape[2]} pixels; write images that have some"
+            )
         check_size(pixels.shape[1], pixels.shape[2], where=where)
     return np.ascontiguousarray(pixels)
 
