@@ -24,6 +24,7 @@ ROOT_TASK = "root"
 
 _LOG_KEY = re.compile(r"log/(\d{20})\.json")
 _PASSING = re.compile(r"searches/[^/]+/[^/]+/(claim|beat)-\d+\.json")
+_SEARCH_ID = re.compile(r"[0-9a-f]{32}")
 _RUN_KEY = re.compile(r"i([1-9]\d{0,8})-c([1-9]\d{0,8})")
 
 
@@ -105,6 +106,11 @@ def blob_id(key: str) -> str | None:
 def search_id(task: str, run: RunKey) -> str:
     """The id of the search of `task` at `run`: the first 32 hex digits of a digest over both."""
     return canonical.digest([task, str(run)])[:32]
+
+
+def is_search_id(text: str) -> bool:
+    """Whether `text` has the form of a search's id."""
+    return _SEARCH_ID.fullmatch(text) is not None
 
 
 def search_key(search: str, name: str) -> str:

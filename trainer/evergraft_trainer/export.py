@@ -6,6 +6,7 @@ Nothing is written before the golden answers have been recomputed. Called by ``e
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import uuid
 from pathlib import Path
@@ -130,7 +131,9 @@ def _write(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing can be written, nothing is left to remove
+            temporary.unlink(missing_ok=True)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         kind = StoreFullError if full else PermissionDeniedError
-        raise kind(f"{path}: cannot be written: {error.strerror}") from None
+        fix = "free some space" if full else "name a file in a folder that is yours to write"
+        raise kind(f"{path}: cannot be written: {error.strerror}; {fix}") from None

@@ -52,7 +52,7 @@ def status_server(served: Served, address: Address) -> Iterator[int]:
     """Serve while the block runs; gives the port (another one than asked only for 0; 0 for a socket's path).
 
     Raises:
-        UserError: the port is taken or the address is not this machine's.
+        UserError: the port is taken, or the address is not this machine's or no address at all.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -81,11 +81,13 @@ def status_server(served: Served, address: Address) -> Iterator[int]:
             self.end_headers()
             self.wfile.write(body)
 
+    shown = address if isinstance(address, Path) else ":".join(map(str, address))
     try:
         server = _listen(address, Handler)
     except OSError as error:
-        shown = address if isinstance(address, Path) else ":".join(map(str, address))
-        raise UserError(f"--status {shown}: cannot listen there: {error.strerror}") from None
+        raise UserError(f"--status {shown}: cannot listen there: {error.strerror or error}") from None
+    except (TypeError, UnicodeError):  # what Python makes of a host that no name server could be asked for
+        raise UserError(f"--status {shown}: no host name; give one such as 127.0.0.1:9090") from None
     threading.Thread(target=server.serve_forever, name="status", daemon=True).start()
     try:
         yield int(server.server_address[1]) if isinstance(server, ThreadingHTTPServer) else 0

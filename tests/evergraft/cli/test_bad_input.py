@@ -18,6 +18,7 @@ import pytest
 from evergraft.api.load import load_documents
 from evergraft.api.resolve import task_hash
 from evergraft.api.task import Task
+from evergraft.cli import worker
 from evergraft.graph.commit import CloseSearch
 from evergraft.names import RunKey
 from evergraft.store import files, log
@@ -366,14 +367,91 @@ def test_a_worker_without_work_says_what_to_give(run: Run, graph: Path) -> None:
     refused(run("run", "x.yaml", "--graph", graph, "--workers", 0), 64, "--workers 0")
 
 
-@pytest.mark.parametrize("threads", [0, -2])
+@pytest.mark.parametrize("threads", [0, -2, 10**20])
 def test_no_threads_to_work_with(run: Run, graph: Path, images: Path, tmp_path: Path, threads: int) -> None:
     task, report, said = (
         task_file(tmp_path, images),
         tmp_path / "report.json",
-        f"--threads {threads}: expected a number",
+        f"--threads {threads}: expected a number from 1 to 4096",
     )
+    report.write_text(json.dumps({"outcome": "committed", "exitCode": 0}))  # an earlier run's
     refused(run("worker", "--graph", graph, "--task", task, "--threads", threads, "--report", report), 64, said)
+    assert json.loads(report.read_text())["exitCode"] == 64
     assert said in report.read_text()
     refused(run("run", task, "--graph", graph, "--threads", threads), 64, said)
     refused(run("graph", "verify", graph, "--answers", "--threads", threads), 64, said)
+
+
+@pytest.mark.parametrize("name", ["nodir/report.json", "."])
+def test_a_report_that_cannot_be_written_is_told_before_the_work(
+    run: Run, graph: Path, images: Path, tmp_path: Path, name: str
+) -> None:
+    before = contents(graph)
+    answer = run("worker", "--graph", graph, "--task", task_file(tmp_path, images), "--report", tmp_path / name)
+    refused(answer, 64, "--report", str(tmp_path / name), "cannot be written")
+    assert contents(graph) == before
+
+
+def test_a_report_of_an_earlier_worker_is_gone_before_the_work(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, seen = tmp_path / "report.json", list[bytes]()
+
+    def work(*_: object) -> int:
+        seen.append(report.read_bytes())
+        return 0
+
+    monkeypatch.setattr(worker, "_one", work)
+    report.write_text(json.dumps({"outcome": "committed", "exitCode": 0}))
+    assert run("worker", "--graph", tmp_path, "--search", "0" * 32, "--report", report).code == 0
+    assert seen == [b""]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("graph", "show", "~nosuchuser/graph"), ("~nosuchuser/graph", "write the path out")),
+        (("graph", "show", "file://[x/graph"), ("file://[x/graph", "file:///path")),
+        (("graph", "show", "GRAPH/" + "g" * 300), ("too long a name",)),
+        (("graph", "gc", "GRAPH", "--grace", "9" * 400 + "d"), ("--grace: a number of 400 digits",)),
+        (("graph", "gc", "GRAPH", "--grace", "9" * 5000 + "h"), ("--grace: a number of 5000 digits",)),
+        (("graph", "log", "GRAPH", "--limit", "-3"), ("--limit -3: expected a number from 1 up",)),
+        (("graph", "log", "GRAPH", "--limit", "0"), ("--limit 0: expected a number from 1 up",)),
+        (("graph", "lineage", "GRAPH", "p\udcff"), ("TASK 'p\\udcff': no UTF-8 text",)),
+        (("predict", "GRAPH", "p\udcff", "x.png"), ("TASK 'p\\udcff': no UTF-8 text",)),
+        (("replay", "GRAPH", "\udcff"), ("SEARCH '\\udcff': no search id", "32 hex digits")),
+        (("replay", "GRAPH", "a" * 300), ("SEARCH 'aaa", "no search id")),
+        (("worker", "--graph", "GRAPH", "--search", "\udcff"), ("--search '\\udcff': no search id",)),
+        (("worker", "--graph", "GRAPH", "--search", "a" * 300), ("--search 'aaa", "no search id")),
+        (("worker", "--graph", "GRAPH", "--status", "é" * 70 + ":9000"), ("--status", "no host name")),
+        (("worker", "--graph", "GRAPH", "--status", "x:" + "9" * 5000), ("--status", "HOST:PORT")),
+        (("data", "check", "s3://"), ("dataset.url: s3://: names no bucket",)),
+        (("data", "check", "gs:///path"), ("dataset.url: gs:///path: names no bucket",)),
+    ],
+)
+def test_an_argument_that_can_be_nothing(
+    run: Run, graph: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    refused(run(*(argument.replace("GRAPH", str(graph)) for argument in arguments)), 64, *words)
+
+
+@pytest.mark.parametrize("version", ["-5", "9" * 5000])
+def test_a_version_to_restore_that_is_none(
+    run: Run, graph: Path, capsys: pytest.CaptureFixture[str], version: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("graph", "restore", graph, version)
+    assert ended.value.code == 64
+    assert "is no version; give a number from 0 up" in capsys.readouterr().err
+
+
+def test_names_that_are_no_utf8_and_files_that_cannot_be(run: Run, graph: Path, images: Path, tmp_path: Path) -> None:
+    assert run("run", task_file(tmp_path, images), "--graph", graph).code == 0
+    image = tmp_path / os.fsdecode(b"x\xff.png")
+    image.write_bytes((images / "cat" / "0000.png").read_bytes())
+    answer = run("predict", graph, "pets", image, "--json")
+    assert answer.code == 0
+    assert [row["image"] for row in json.loads(answer.out)] == [str(image)]
+    (tmp_path / "afile").write_text("x")
+    refused(run("export", graph, "pets", "--out", tmp_path / "afile" / "x"), 64, "afile/x.safetensors: cannot be")
+    refused(run("export", graph, "pets", "--out", tmp_path / ("n" * 300)), 64, "nnn", "cannot be written")

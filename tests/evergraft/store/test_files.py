@@ -273,3 +273,10 @@ def test_a_list_enters_only_folders_that_may_hold_the_prefix(store: FileStore, m
     listed = [entry.key for entry in store.list("s/x/0001")]
     assert listed == ["s/x/0001-0000/a", "s/x/0001-0001/b", "s/x/0001.json"]
     assert sorted(Path(folder).name for folder in entered) == ["0001-0000", "0001-0001", "x"]
+
+
+def test_a_name_too_long_for_the_file_system_is_the_users_to_change(store: FileStore) -> None:
+    store.put("searches/short", b"")
+    for act in (store.get, store.delete, lambda key: store.put(key, b"")):
+        with pytest.raises(UserError, match="too long a name for this file system"):
+            act("searches/" + "a" * 300)

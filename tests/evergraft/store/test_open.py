@@ -16,6 +16,8 @@ from evergraft.store.options import StoreOptions
     ("url", "message"),
     [
         ("http://host/graph", "unknown scheme"),
+        ("~nosuchuser/graph", "'~nosuchuser/graph': there is no such home folder here"),
+        ("file://[x/graph", r"'file://\[x/graph' is no URL"),
         ("gs://", "names no bucket"),
         ("s3:///graph", "names no bucket"),
         ("s3://key:secret@bucket/graph", "credentials do not belong into the URL"),

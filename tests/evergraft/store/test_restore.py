@@ -75,6 +75,8 @@ def test_one_task_alone(plain: Store, graph: Graph) -> None:
         restore(plain, 2, task="a/three")
     with pytest.raises(UserError, match="a/four: the graph never heard"):
         restore(plain, 2, task="a/four")
+    with pytest.raises(UserError, match="version -5 does not exist; the first is 0"):
+        restore(plain, -5)
     with pytest.raises(UserError, match="version 99 does not exist; the newest is 5"):
         restore(plain, 99)
 

@@ -7,6 +7,7 @@ its traceback. Commands import what is heavy when they run, so that help is quic
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ COMMANDS = (run, plan, predict, explain, export, worker, steward, replay, data, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. With `argv` None, the process's own arguments."""
+    _escape_unprintable()
     parser = make_parser()
     args = parser.parse_args(argv)
     if args.run is None:
@@ -40,6 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return code
+
+
+def _escape_unprintable() -> None:
+    """Have standard output escape what it cannot encode, such as a path that is no UTF-8, rather than fail over it.
+
+    In JSON that escape is one of JSON's own: readers get the path as Python holds it.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class _Parser(argparse.ArgumentParser):

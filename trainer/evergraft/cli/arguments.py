@@ -42,14 +42,25 @@ def graph_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="GRAPH", help="URL or folder of the graph: gs://…, s3://…, ./graph")
 
 
+MAX_DIGITS = 19
+"""Of a version: its key in the log has 20."""
+
+
 def version_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--version N``."""
-    parser.add_argument("--version", type=_version, metavar="N", help="read the graph as it was at this version")
+    parser.add_argument("--version", type=version_number, metavar="N", help="read the graph as it was at this version")
 
 
-def _version(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no version; give a number from 0 up, as `graph log` lists them")
+def version_number(text: str) -> int:
+    """A version of the graph, as an argument's `type`.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
+        raise argparse.ArgumentTypeError(
+            f"{_short(text)} is no version; give a number from 0 up, as `graph log` lists them"
+        )
     return int(text)
 
 
@@ -61,23 +72,61 @@ def open_store(url: str) -> Store:
 
 
 def task_id(name: str, *, namespace: str = "default") -> str:
-    """A task as people write it: ``name`` means ``default/name``; an id with a slash, or ``root``, stands as it is."""
+    """A task as people write it: ``name`` means ``default/name``; an id with a slash, or ``root``, stands as it is.
+
+    Raises:
+        UserError: it is empty or no text.
+    """
     from evergraft.names import ROOT_TASK
 
     if not name:
         raise UserError("TASK: an empty name; give a task id such as default/digits")
+    if not is_utf8(name):
+        raise UserError(f"TASK {_short(name)}: no UTF-8 text; give a task id such as default/digits")
     return name if "/" in name or name == ROOT_TASK else f"{namespace}/{name}"
 
 
+def check_search(search: str, *, named: str) -> None:
+    """Refuse what cannot be a search's id: 32 lower-case hex digits. `named` is the argument, for the message.
+
+    Raises:
+        UserError: it is none.
+    """
+    from evergraft.names import is_search_id
+
+    if not is_search_id(search):
+        raise UserError(
+            f"{named} {_short(search)}: no search id; give the 32 hex digits that graph log --json and explain show"
+        )
+
+
+MOST = {"threads": 4096}
+"""The largest number a counting flag takes, where there is one."""
+
+
 def check_counts(args: argparse.Namespace, *flags: str) -> None:
-    """Refuse a flag that counts something and is below 1.
+    """Refuse a flag that counts something and is below 1, or above what MOST allows it.
 
     Raises:
         UserError: it names the flag.
     """
     for flag in flags:
-        if getattr(args, flag) < 1:
-            raise UserError(f"--{flag} {getattr(args, flag)}: expected a number from 1 up")
+        value, most = getattr(args, flag), MOST.get(flag)
+        if value < 1 or (most is not None and value > most):
+            raise UserError(f"--{flag} {value}: expected a number from 1 {'up' if most is None else f'to {most}'}")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether an argument is text: Python hands on bytes that are no UTF-8 as lone surrogates."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
+def _short(text: str) -> str:
+    """An argument as a message quotes it."""
+    return repr(text) if len(text) <= _LONGEST else f"{text[:_LONGEST]!r}…"
+
+
+_LONGEST = 80
 
 
 def print_json(value: Any) -> None:

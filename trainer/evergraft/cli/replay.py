@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from evergraft.cli.arguments import Subparsers, command, graph_argument, open_store, print_json
+from evergraft.cli.arguments import Subparsers, check_search, command, graph_argument, open_store, print_json
 
 
 def add(commands: Subparsers) -> None:
@@ -20,6 +20,7 @@ def run(args: argparse.Namespace) -> int:
     """Carry it out; exit 65 if a decision differs."""
     from evergraft.search.replayed import replay_search
 
+    check_search(args.search, named="SEARCH")
     found = replay_search(open_store(args.url), args.search)
     if args.json:
         print_json(found.to_json())

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from evergraft.cli.arguments import Subparsers, check_counts, command
+from evergraft.cli.arguments import Subparsers, check_counts, check_search, command
 from evergraft.errors import UserError
 
 
@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     with ends_at_once(path):
         try:
             check_counts(args, "threads")
+            if args.search is not None:
+                check_search(args.search, named="--search")
             status = _address(args.status or os.environ.get("EVERGRAFT_STATUS"))
             count = _devices(args.devices, os.environ.get("EVERGRAFT_DEVICES"))
             return _one(args, status, path) if count == 1 else _several(args, count, status, path)
@@ -89,7 +91,7 @@ def _say_why(report: Path | None, error: UserError) -> None:
 
 def _devices(flag: int | None, variable: str | None) -> int:
     text = str(flag) if flag is not None else variable or "1"
-    if not text.isdecimal() or not 1 <= int(text) <= 64:
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= 64:
         raise UserError(f"--devices (or EVERGRAFT_DEVICES) {text!r}: expected a number from 1 to 64")
     return int(text)
 
@@ -101,6 +103,6 @@ def _address(text: str | None) -> tuple[str, int] | Path | None:
     if text.startswith("unix:"):
         return Path(text.removeprefix("unix:"))
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    if not host or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
         raise UserError(f"--status {text}: expected HOST:PORT, such as 127.0.0.1:9090")
     return host.strip("[]"), int(port)

@@ -191,13 +191,15 @@ class FileStore:
         raise _translate(error, path) from error
 
 
-def _translate(error: OSError, path: Path) -> StoreError | PermissionDeniedError:
+def _translate(error: OSError, path: Path) -> StoreError | UserError:
     if error.errno in _ABSENT:
         return NotFoundError(f"file://{path} does not exist")
     if error.errno in _FULL:
         return StoreFullError(f"file://{path}: no space left; free some and run again, nothing half-written remains")
     if error.errno in _DENIED:
         return PermissionDeniedError(f"file://{path}: {error.strerror}; give this user write access to the folder")
+    if error.errno == errno.ENAMETOOLONG:
+        return UserError(f"file://{path}: too long a name for this file system; use a shorter one")
     return StoreUnavailableError(f"file://{path}: {error.strerror or error}")
 
 

@@ -131,6 +131,8 @@ def _read(store: Store, *, version: int | None, only: Collection[int] | None) ->
         graph = _catch_up(store, max(graph, newer, key=lambda reached: reached.version), upto=version)
     if hint is not None and hint.version > graph.version:
         graph = _see_no_gap(store, graph, upto=hint.version)
+    if version is not None and version < 0:
+        raise UserError(f"{store.url}: version {version} does not exist; the first is 0")
     if graph.version < 0:
         raise NotAGraphError(
             f"{store.url}: the graph here was never finished being initialised; run evergraft graph init again"

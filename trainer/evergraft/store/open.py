@@ -26,11 +26,12 @@ def open_store(
     `renew` gives the options anew whenever a client is made, so also after credentials were refused.
 
     Raises:
-        UserError: an unknown scheme, no bucket, credentials inside the URL, or a client that is not installed.
+        UserError: an unknown scheme, no URL or folder at all, no bucket, credentials inside the URL, or a client that
+            is not installed.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return FileStore(Path(url).expanduser())
+        return FileStore(_folder(url))
     match scheme.lower():
         case "file":
             return FileStore(_file_path(url))
@@ -42,8 +43,18 @@ def open_store(
             raise UserError(f"store: {url!r} has an unknown scheme; use gs://, s3://, file:// or a path")
 
 
+def _folder(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"store: {path!r}: there is no such home folder here; write the path out") from None
+
+
 def _file_path(url: str) -> Path:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise UserError(f"store: {url!r} is no URL; a file URL has three slashes: file:///path") from None
     if parts.netloc not in ("", "localhost"):
         raise UserError(
             f"store: {url!r} names a host; a file URL has three slashes: file:///{parts.netloc}{parts.path}"

@@ -8,6 +8,8 @@ from evergraft.cli.arguments import Subparsers, command, graph_argument, open_st
 from evergraft.errors import UserError
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+MAX_DIGITS = 10
+"""Of a time's number: in seconds still more than 300 years."""
 
 
 def add(commands: Subparsers) -> None:
@@ -55,6 +57,8 @@ def seconds(text: str) -> float:
     number, unit = text[:-1], text[-1:]
     if unit not in UNITS_S or not number.isdecimal():
         raise UserError(f"--grace: {text!r} is no time; write a whole number and s, m, h or d, such as 24h")
+    if len(number) > MAX_DIGITS:
+        raise UserError(f"--grace: a number of {len(number)} digits; write at most {MAX_DIGITS}, such as 365d")
     return float(int(number) * UNITS_S[unit])
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from evergraft.cli.arguments import Subparsers, command, graph_argument, open_store, print_json, print_table
+from evergraft.cli.arguments import (
+    Subparsers,
+    check_counts,
+    command,
+    graph_argument,
+    open_store,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from evergraft.graph.commit import Action
@@ -22,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """List commits."""
     from evergraft.store import log
 
+    check_counts(args, "limit")
     store = open_store(args.url)
     newest = log.read_graph(store).version
     commits = [commit for commit, _ in log.read_commits(store, first=max(0, newest - args.limit + 1))][::-1]

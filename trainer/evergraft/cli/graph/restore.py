@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from evergraft.cli.arguments import Subparsers, command, graph_argument, open_store, print_json
+from evergraft.cli.arguments import Subparsers, command, graph_argument, open_store, print_json, version_number
 from evergraft.cli.arguments import task_id as as_task_id
 
 
@@ -19,7 +19,7 @@ def add(commands: Subparsers) -> None:
         "lowered: what was trained stays trained.",
     )
     graph_argument(parser)
-    parser.add_argument("restored", type=int, metavar="VERSION", help="the version whose routes come back")
+    parser.add_argument("restored", type=version_number, metavar="VERSION", help="the version whose routes come back")
     parser.add_argument("--task", metavar="TASK", help="put back the route of this task alone")
 
 
