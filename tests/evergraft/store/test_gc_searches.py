@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from evergraft.search.claims import Crew, Timing
 from evergraft.search.engine import Outcome, run_search
 from evergraft.search.events import silent
 from evergraft.store import log
+from evergraft.store.files import FileStore
 from evergraft.store.gc import Collected, gc
 from evergraft.store.memory import MemoryStore
 from evergraft.store.remove import remove_route
@@ -187,6 +190,22 @@ def test_a_folder_whose_deletion_was_cut_off_is_finished_and_an_unreadable_one_i
     done = collect(store)
     assert folders(store) == {damaged}
     assert done.plan.open_searches == (f"{damaged} (unknown task)",)
+
+
+def test_a_planted_search_of_a_task_without_a_form_in_utf_8_stops_nobody(store: AgingStore) -> None:
+    store.put(names.search_key("abc", "search.json"), b'{"format":1,"task":"\\ud800","base":0,"run":"i1-c1"}')
+    assert collect(store).plan.open_searches == ("abc (unknown task)",)
+
+
+@pytest.mark.parametrize("name", [b"\xff/result.json", b"ab/0000-0000/a\\b"])
+def test_what_no_store_would_write_is_left_alone(tmp_path: Path, name: bytes) -> None:
+    inner = FileStore(tmp_path)
+    init_graph(inner)
+    foreign = tmp_path / "searches" / os.fsdecode(name)
+    foreign.parent.mkdir(parents=True)
+    foreign.touch()
+    gc(inner, grace_s=0.0)
+    assert foreign.exists()
 
 
 def test_a_crash_half_way_through_a_folder_leaves_its_header(store: AgingStore) -> None:

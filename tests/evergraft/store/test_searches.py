@@ -44,7 +44,21 @@ def test_no_document_is_none(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"[1]", b"{}", b'{"format": 1', b'{"format": 1, "x": Infinity}', b"\xff\xfe", b"[" * 99999]
+    "data",
+    [
+        b"",
+        b"[1]",
+        b"{}",
+        b'{"format": 1',
+        b'{"format": 1, "x": Infinity}',
+        b'{"format": 1, "x": -1e999}',
+        b'{"format": 1, "x": 1' + b"0" * 400 + b".5}",
+        b'{"format": 1, "x": "\\ud800"}',
+        b'{"format": 1, "\\uDFFF": 1}',
+        b'{"format": 1, "x": "\xed\xa0\x80"}',
+        b"\xff\xfe",
+        b"[" * 99999,
+    ],
 )
 def test_what_is_no_document_is_refused_by_name(memory: Store, data: bytes) -> None:
     memory.put(KEY, data)
@@ -52,6 +66,12 @@ def test_what_is_no_document_is_refused_by_name(memory: Store, data: bytes) -> N
         get_json(memory, KEY, "search")
     with pytest.raises(IntegrityError):
         put_json_if_absent(memory, KEY, {})
+
+
+@pytest.mark.parametrize(("written", "read"), [("\\ud83c\\udf31", "🌱"), ("\\\\ud800", "\\ud800"), ("é", "é")])
+def test_letters_may_be_escaped(memory: Store, written: str, read: str) -> None:
+    memory.put(KEY, b'{"format": 1, "x": "%s", "y": 1.5e308}' % written.encode())
+    assert get_json(memory, KEY, "search") == {"format": 1, "x": read, "y": 1.5e308}
 
 
 def test_a_newer_format_and_too_much_are_refused(memory: Store) -> None:

@@ -7,7 +7,6 @@ which takes the winner's modules out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -48,7 +47,7 @@ def decode_bundle(data: bytes, *, sha256: str | None = None, where: str = "bundl
         tensors.setdefault(number, {})[rest] = tensor
     found: dict[str, Module] = {}
     with reading(where):
-        for index, item in enumerate(json.loads(metadata["modules"]) if isinstance(metadata, dict) else ()):
+        for index, item in enumerate(canonical.loads(metadata["modules"]) if isinstance(metadata, dict) else ()):
             module = Module(
                 kind=str(item["kind"]), config=dict(item["config"]), tensors=tensors.get(f"{index:04d}", {})
             )

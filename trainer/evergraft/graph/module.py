@@ -8,7 +8,6 @@ recompute it. Called by the store, the trainer and ``graph verify``.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -126,7 +125,7 @@ def read_header(data: bytes, *, where: str, max_tensors: int = MAX_TENSORS) -> t
     if len(data) < 8 or size > MAX_HEADER_BYTES or 8 + size > len(data):
         raise IntegrityError(f"{where}: not a whole safetensors file ({len(data)} bytes)")
     try:
-        header = json.loads(data[8 : 8 + size])
+        header = canonical.loads(data[8 : 8 + size])
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{where}: the safetensors header is no JSON: {error}") from None
     if not isinstance(header, dict) or len(header) > max_tensors:
@@ -144,7 +143,7 @@ def _identity(metadata: object, *, where: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(kind, str) or not isinstance(text, str) or len(text) > MAX_CONFIG_BYTES:
         raise IntegrityError(f"{where}: kind or config is missing or too large")
     try:
-        config = json.loads(text)
+        config = canonical.loads(text)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{where}: config is no JSON: {error}") from None
     if not isinstance(config, dict):

@@ -7,9 +7,8 @@ writing, so that nothing is put that nobody could read.
 
 from __future__ import annotations
 
-import json
 import zlib
-from typing import Any, NoReturn
+from typing import Any
 
 from evergraft import canonical
 from evergraft.errors import DataError, IntegrityError
@@ -45,13 +44,13 @@ def decode(data: bytes, *, what: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> di
     """The JSON object in `data`, of a format this version reads.
 
     Raises:
-        IntegrityError: too large, no JSON, no object, or without a format number.
+        IntegrityError: too large, no JSON that could be written again, no object, or without a format number.
         FormatError: a newer format.
     """
     if len(data) > max_bytes:
         raise IntegrityError(f"{what}: {len(data)} bytes, more than the {max_bytes} such a document may have")
     try:
-        value = json.loads(data, parse_constant=_refuse_constant)
+        value = canonical.loads(data)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{what}: no JSON: {error}") from None
     check_format(value, what=what)
@@ -81,7 +80,3 @@ def inflate(data: bytes, *, what: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> b
     if not stream.eof:
         raise IntegrityError(f"{what}: no JSON, or its end is missing")
     return document
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not allowed")

@@ -21,6 +21,7 @@ from evergraft.graph.state import Graph
 from evergraft.names import RunKey
 from evergraft.store import documents, parallel
 from evergraft.store.history import read_commits, read_graph
+from evergraft.store.keys import is_key
 from evergraft.store.probe import PREFIX as PROBES
 from evergraft.store.seam import Entry, Store, Unknown
 from evergraft.store.searches import MAX_BYTES, get_json
@@ -176,7 +177,8 @@ def _time_of_writing(store: Store, key: str) -> float:
 
 def _searches(store: Store, graph: Graph) -> Iterator[SearchFolder]:
     folders: dict[str, list[Entry]] = {}
-    for entry in store.list(names.SEARCHES):
+    ours = (entry for entry in store.list(names.SEARCHES) if is_key(entry.key))  # what is foreign is left alone
+    for entry in ours:
         folders.setdefault(entry.key.split("/")[1], []).append(entry)
     yield from parallel.each(lambda item: _search(store, graph, *item), folders.items())
 
