@@ -132,6 +132,11 @@ def slot_key(search: str, generation: int, slot: int, name: str) -> str:
     return f"{SEARCHES}{search}/{slot_place(generation, slot)}/{name}"
 
 
+def plan_key(search: str, generation: int) -> str:
+    """The key of the recorded plan of a generation."""
+    return search_key(search, f"plan-{generation:04d}.json")
+
+
 def is_passing(key: str) -> bool:
     """Whether an object says only what goes on now: a hint, a claim on a slot, its beat."""
     return key == HINT or _PASSING.fullmatch(key) is not None

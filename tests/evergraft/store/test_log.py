@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -427,6 +428,29 @@ def test_a_hint_of_a_longer_log_than_a_backup_holds_is_done_without(memory: Stor
     hint._written.clear()
     hint.write_hint(memory, replace(graph, version=9))
     assert log.read_graph(memory) == graph
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("author", None), ("time", "\ud800"), ("actions", [{"type": "putRoute", "route": {}}])]
+)
+def test_a_damaged_commit_is_named_by_its_key(memory: Store, field: str, value: object) -> None:
+    graph = land(memory, start_graph(memory), "a/one")
+    key = names.log_key(1)
+    commit = json.loads(memory.get(key))
+    if value is None:
+        del commit[field]
+    memory.put(key, json.dumps({**commit, **({} if value is None else {field: value})}).encode())
+    hint.write_hint(memory, graph)
+    for read in (
+        log.read_graph,
+        lambda store: list(log.read_commits(store)),
+        lambda store: log.read_task(store, "a/one"),
+    ):
+        with pytest.raises(IntegrityError, match=f"^{key}: "):
+            read(memory)
+    memory.put(key, b'{"form')
+    with pytest.raises(IntegrityError, match=f"^{key}: no JSON"):
+        log.read_graph(memory)
 
 
 # --- cost ---------------------------------------------------------------------------------------------------------

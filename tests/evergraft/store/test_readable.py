@@ -165,8 +165,8 @@ def commit_beyond(store: MemoryStore) -> None:
 
 READERS: dict[str, tuple[Damage, str]] = {
     "graph.json": (rewrite(names.GRAPH), "graph.json"),
-    "commit": (rewrite(names.log_key(0)), "commit"),
-    "commit beyond": (commit_beyond, "commit"),
+    "commit": (rewrite(names.log_key(0)), names.log_key(0)),
+    "commit beyond": (commit_beyond, names.log_key(1)),
 }
 
 

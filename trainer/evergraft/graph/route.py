@@ -7,6 +7,7 @@ search and the trainer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,16 +141,16 @@ class RouteSummary:
                 parent=None if value["parent"] is None else content_id(value["parent"]),
                 parent_task=None if value["parentTask"] is None else _text(value["parentTask"]),
                 layers=layers_from_json(value["layers"]),
-                parameters=_count(value["parameters"]),
-                added=_count(value["added"]),
-                flops=_count(value["flops"]),
-                quality=None if value["quality"] is None else float(value["quality"]),
-                samples=_count(value["samples"]),
-                lineage_samples=_count(value["lineageSamples"]),
-                depth=_count(value["depth"]),
+                parameters=count(value["parameters"]),
+                added=count(value["added"]),
+                flops=count(value["flops"]),
+                quality=None if value["quality"] is None else real(value["quality"]),
+                samples=count(value["samples"]),
+                lineage_samples=count(value["lineageSamples"]),
+                depth=count(value["depth"]),
                 hyperparameters=dict(value["hyperparameters"]),
                 visibility=_text(value["visibility"]),
-                score=None if value.get("score") is None else float(value["score"]),
+                score=None if value.get("score") is None else real(value["score"]),
                 transfer=None if value.get("transfer") is None else Transfer.from_json(value["transfer"]),
                 basis=None if value.get("basis") is None else _text(value["basis"]),
             )
@@ -222,8 +223,8 @@ class Route:
                 task=_text(value["task"]),
                 search=_text(value["search"]),
                 parent=None if value["parent"] is None else content_id(value["parent"]),
-                generation=_count(value["generation"]),
-                slot=_count(value["slot"]),
+                generation=count(value["generation"]),
+                slot=count(value["slot"]),
                 layers=layers_from_json(value["layers"]),
                 labels=tuple(_text(label) for label in value["labels"]),
                 preprocessing=dict(value["preprocessing"]),
@@ -231,9 +232,9 @@ class Route:
                 mutations=tuple(value["mutations"]),
                 metrics=dict(value["metrics"]),
                 parameters=dict(value["parameters"]),
-                flops=_count(value["flops"]),
-                samples_seen=_count(value["samplesSeen"]),
-                seconds=float(value["seconds"]),
+                flops=count(value["flops"]),
+                samples_seen=count(value["samplesSeen"]),
+                seconds=real(value["seconds"]),
                 profile=dict(value["profile"]),
                 golden=dict(value["golden"]),
                 transfer=dict(value["transfer"]),
@@ -261,9 +262,9 @@ def layers_from_json(value: Any) -> tuple[Layer, ...]:
                 name=_text(item["name"]),
                 kind=_text(item["kind"]),
                 module=content_id(item["module"]),
-                parameters=_count(item["parameters"]),
+                parameters=count(item["parameters"]),
                 deltas=tuple(
-                    Delta(kind=_text(d["kind"]), module=content_id(d["module"]), parameters=_count(d["parameters"]))
+                    Delta(kind=_text(d["kind"]), module=content_id(d["module"]), parameters=count(d["parameters"]))
                     for d in item["deltas"]
                 ),
             )
@@ -287,12 +288,15 @@ def check_format(value: Any, *, what: str) -> None:
         raise FormatError(canonical.newer(value["format"], what=what))
 
 
-_WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 """What taking apart JSON of another shape than expected may raise."""
 
 
 class reading:  # noqa: N801 - reads as a statement: with reading("route"): …
-    """Turn the KeyError, TypeError, … of untrusted JSON into an IntegrityError that names the document."""
+    """Turn the KeyError, TypeError, … of untrusted JSON into an IntegrityError that names the document.
+
+    What is read inside names its own part, so `what` is put before that: the outermost names the document's key.
+    """
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -301,13 +305,15 @@ class reading:  # noqa: N801 - reads as a statement: with reading("route"): …
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, _WRONG):
+        if isinstance(error, MISSHAPEN):
             raise IntegrityError(f"{self._what}: missing or wrong field: {error!r}") from None
+        if isinstance(error, (IntegrityError, FormatError)) and not str(error).startswith(self._what):
+            raise type(error)(f"{self._what}: {error}") from error.__cause__
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"expected text, got {value!r}")
+        raise TypeError(f"expected text, got {value!r:.60}")
     return value
 
 
@@ -318,11 +324,28 @@ def content_id(value: Any) -> str:
         ValueError: it is none.
     """
     if not isinstance(value, str) or not names.is_id(value):
-        raise ValueError(f"expected a content id, got {value!r}")
+        raise ValueError(f"expected a content id, got {value!r:.80}")
     return value
 
 
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"expected a count, got {value!r}")
+def count(value: Any) -> int:
+    """The value itself, once it is known to count something; sums of counts stay far from what floats cannot hold.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        raise ValueError(f"expected a number of something, got {value!r:.60}")
     return value
+
+
+def real(value: Any) -> float:
+    """The value as a finite float; JSON has no others, but the text of one would pass for it.
+
+    Raises:
+        ValueError, TypeError, OverflowError: it is none.
+    """
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"expected a finite number, got {value!r:.60}")
+    return number

@@ -13,6 +13,7 @@ from typing import Any
 
 from evergraft import names
 from evergraft.errors import IntegrityError, NotFoundError
+from evergraft.graph.route import reading
 from evergraft.search.values import SlotRef, SlotResult
 from evergraft.store import documents
 from evergraft.store.seam import Store
@@ -60,28 +61,36 @@ class Folder:
 
     def plan(self, generation: int) -> dict[str, Any] | None:
         """The recorded plan of a generation, None if it was never reached."""
-        key = names.search_key(self.search, f"plan-{generation:04d}.json")
+        key = names.plan_key(self.search, generation)
         return get_json(self.store, key, what=key)
 
     def put_plan(self, generation: int, plan: Mapping[str, Any]) -> dict[str, Any]:
         """Write a generation's plan unless it exists; returns the document that stands."""
-        key = names.search_key(self.search, f"plan-{generation:04d}.json")
+        key = names.plan_key(self.search, generation)
         return put_json_if_absent(self.store, key, {"plan": dict(plan)})
+
+    def result_key(self, ref: SlotRef) -> str:
+        """Where the result of a slot is, for messages about it."""
+        return self._slot(ref, "result.json")
 
     def result(self, ref: SlotRef) -> SlotResult | None:
         """The result of a slot, None while it has none."""
-        key = self._slot(ref, "result.json")
+        key = self.result_key(ref)
         value = get_json(self.store, key, what=key)
         if value is None:
             return None
-        result = SlotResult.from_json(value)
+        with reading(key):
+            result = SlotResult.from_json(value)
         if SlotRef(result.generation, result.slot) != ref:
             raise IntegrityError(f"{key}: is the result of slot {result.generation}-{result.slot}")
         return result
 
     def put_result(self, ref: SlotRef, result: SlotResult) -> SlotResult:
         """Write a slot's result unless it has one; returns the one that stands."""
-        return SlotResult.from_json(put_json_if_absent(self.store, self._slot(ref, "result.json"), result.to_json()))
+        key = self.result_key(ref)
+        value = put_json_if_absent(self.store, key, result.to_json())
+        with reading(key):
+            return SlotResult.from_json(value)
 
     def state(self, ref: SlotRef, claim: int) -> dict[str, Any] | None:
         """The newest saved state of a claim on a slot, None before its first validation."""

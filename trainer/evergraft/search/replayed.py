@@ -17,7 +17,7 @@ from evergraft import canonical, names
 from evergraft.api.resolved import ResolvedTask
 from evergraft.errors import ConflictError, FormatError, IntegrityError, UserError
 from evergraft.graph.commit import CloseSearch, Commit, PutRoute
-from evergraft.graph.route import Route, reading
+from evergraft.graph.route import MISSHAPEN, Route, reading
 from evergraft.names import RunKey
 from evergraft.search import closing, codec, ledger
 from evergraft.search.deadline import Stop
@@ -145,10 +145,11 @@ def replay_search(store: Store, search: str) -> Replayed:
 def _blaming(what: str) -> Iterator[None]:
     """Whatever pure functions refuse here comes from recorded documents, so it is those that are wrong."""
     try:
-        with reading(what):
-            yield
-    except FormatError:
-        raise
+        yield
+    except (FormatError, IntegrityError):
+        raise  # it says itself which document, of the search or of the graph
+    except MISSHAPEN as error:
+        raise IntegrityError(f"{what}: missing or wrong field: {error!r}") from None
     except (UserError, ConflictError, ArithmeticError) as error:
         raise IntegrityError(f"{what}: cannot be replayed: {error}") from error
 
@@ -180,11 +181,15 @@ def _read(folder: Folder) -> _Recorded:
     slots = [SlotRef(int(match[1]), int(match[2])) for name in found if (match := _RESULT.fullmatch(name))]
     plans = parallel.each(folder.plan, generations)
     results = parallel.each(folder.result, slots)
-    with reading(f"{start}plan"):
-        raw = {number: plan["plan"] for number, plan in zip(generations, plans, strict=True) if plan is not None}
+    raw = {}
+    for number, plan in zip(generations, plans, strict=True):
+        if plan is not None:
+            with reading(names.plan_key(folder.search, number)):
+                raw[number] = plan["plan"]
     there = tuple(result for result in results if result is not None)
     stopped = folder.stop()
-    stop = Stop.from_json(stopped) if stopped is not None else None
+    with reading(f"{start}stop.json"):
+        stop = Stop.from_json(stopped) if stopped is not None else None
     return _Recorded(header=header, manifest=manifest, plans=raw, results=there, final=folder.final(), stop=stop)
 
 
@@ -260,7 +265,7 @@ def _ends(done: Replay, recorded: _Recorded, search: str) -> dict[str, Any]:
     if finish.winner is None:
         return closing.without_route(done.view, outcome=OUTCOMES[finish.outcome], reason=finish.reason, finish=finish)
     final = recorded.final or {}
-    with reading("final/result.json"):
+    with reading(names.final_key(search)):
         route = Route.from_json(final["route"]) if final["route"] is not None else None
         test = route.metrics["test"] if route else None
         looked = ledger.looked_in(route.transfer.get("ledger")) if route else None

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from evergraft import canonical
 from evergraft.api.resolved import ResolvedTask
-from evergraft.graph.route import Layer, RouteSummary, layers_from_json, reading
+from evergraft.graph.route import Layer, RouteSummary, count, layers_from_json, reading, real
 from evergraft.search.rng import Rng
 
 LayerAction = Literal["share", "clone", "new", "drop"]
@@ -195,33 +195,31 @@ class SlotResult:
         """
         with reading("slot result"):
             return cls(
-                generation=_count(value["generation"]),
-                slot=_count(value["slot"]),
+                generation=count(value["generation"]),
+                slot=count(value["slot"]),
                 claim=str(value["claim"]),
                 layers=layers_from_json(value["layers"]),
-                quality=_quality(value["quality"]),
+                quality=share(value["quality"]),
                 metrics=dict(value["metrics"]),
-                parameters=_count(value["parameters"]),
-                flops=_count(value["flops"]),
-                samples=_count(value["samples"]),
-                forward_samples=_count(value["forwardSamples"]),
-                seconds=float(value["seconds"]),
+                parameters=count(value["parameters"]),
+                flops=count(value["flops"]),
+                samples=count(value["samples"]),
+                forward_samples=count(value["forwardSamples"]),
+                seconds=real(value["seconds"]),
                 profile=dict(value["profile"]),
                 preprocessing=dict(value["preprocessing"]),
                 weights=dict(value["weights"]),
-                diverged=None if value["diverged"] is None else _count(value["diverged"]),
+                diverged=None if value["diverged"] is None else count(value["diverged"]),
                 failed=None if value["failed"] is None else str(value["failed"]),
             )
 
 
-def _count(value: Any) -> int:
-    """A stored number that counts something: other programs' sums over it stay far from what floats cannot hold."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
-        raise ValueError(f"expected a number of something, got {value!r:.60}")
-    return value
+def share(value: Any) -> float:
+    """The value as a float, once it is known to be a quality.
 
-
-def _quality(value: Any) -> float:
+    Raises:
+        ValueError, TypeError, OverflowError: it is none in 0…1.
+    """
     quality = float(value)
     if not 0.0 <= quality <= 1.0:
         raise ValueError(f"expected a quality in 0…1, got {value!r:.60}")

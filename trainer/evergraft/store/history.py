@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from evergraft import canonical, names
 from evergraft.errors import IntegrityError, NotAGraphError, NotFoundError, UserError
 from evergraft.graph.commit import Commit
+from evergraft.graph.route import reading
 from evergraft.graph.state import Graph, TaskState, apply, shard_of
 from evergraft.store import documents, parallel
 from evergraft.store.checkpoints import EVERY, doubt, list_checkpoints, load_checkpoint
@@ -89,8 +90,8 @@ def read_commits(store: Store, first: int = 0, last: int | None = None) -> Itera
     Raises:
         IntegrityError, FormatError: a commit cannot be read.
     """
-    for data in _gallop(store, first, last):
-        yield decode_commit(data), canonical.sha256(data)
+    for version, data in enumerate(_gallop(store, first, last), first):
+        yield decode_commit(data, key=names.log_key(version)), canonical.sha256(data)
 
 
 def encode_commit(commit: Commit) -> bytes:
@@ -102,23 +103,24 @@ def encode_commit(commit: Commit) -> bytes:
     return documents.check_size(commit.encode(), what=f"commit {commit.version}", max_bytes=MAX_COMMIT_BYTES)
 
 
-def decode_commit(data: bytes) -> Commit:
-    """Read the bytes of a log entry.
+def decode_commit(data: bytes, *, key: str) -> Commit:
+    """Read the bytes of the log entry under `key`, which messages name.
 
     Raises:
         IntegrityError: they are no commit.
         FormatError: written by a newer format.
     """
-    return Commit.from_json(documents.decode(data, what="commit", max_bytes=MAX_COMMIT_BYTES))
+    with reading(key):
+        return Commit.from_json(documents.decode(data, what=key, max_bytes=MAX_COMMIT_BYTES))
 
 
 def fold(graph: Graph, data: bytes) -> Graph:
-    """`graph` with the commit whose stored bytes are `data`.
+    """`graph` with the commit whose stored bytes, under the key of the next version, are `data`.
 
     Raises:
         IntegrityError: no commit, or one that does not follow.
     """
-    return apply(graph, decode_commit(data), digest=canonical.sha256(data))
+    return apply(graph, decode_commit(data, key=names.log_key(graph.version + 1)), digest=canonical.sha256(data))
 
 
 def _read(store: Store, *, version: int | None, only: Collection[int] | None) -> Graph:

@@ -131,7 +131,7 @@ def _said_from(store: Store, version: int) -> tuple[str, ...]:
     for entry in store.list(names.LOG):
         if (names.log_version(entry.key) or 0) >= version:
             with contextlib.suppress(IntegrityError, FormatError, NotFoundError):
-                tasks.update(_tasks(decode_commit(store.get(entry.key))))
+                tasks.update(_tasks(decode_commit(store.get(entry.key), key=entry.key)))
     return tuple(sorted(tasks))
 
 
