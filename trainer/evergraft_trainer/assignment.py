@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evergraft import canonical
+from evergraft import canonical, names
 from evergraft.api.load import load_documents
 from evergraft.api.reading import check_format
 from evergraft.api.resolved import ResolvedTask
@@ -96,7 +96,8 @@ def read_request(orders: Orders, store: Store) -> Request:
         header = Folder(store, assignment.search).header()
         if header is None:
             raise SpecError(f"--search {assignment.search}: {store.url} has no such open search; check the id")
-        return _from_header(header)
+        with reading(names.search_key(assignment.search, "search.json")):
+            return _from_header(header)
     if orders.request is not None:
         return orders.request
     if assignment.task is None:

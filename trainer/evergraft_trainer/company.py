@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from evergraft.api.resolved import ResolvedTask
 from evergraft.errors import IntegrityError
-from evergraft.graph.route import Layer
+from evergraft.graph.route import Layer, count, reading
 from evergraft.search.folder import Folder
 from evergraft.search.groups import Claimed
 from evergraft.search.values import CandidatePlan, SlotRef
@@ -46,8 +46,9 @@ def read_start(folder: Folder, plan: CandidatePlan) -> Start:
         result = folder.result(plan.start)
         if result is None:
             raise IntegrityError(f"searches/{folder.search}: candidate {plan.start} has no result")
-        origin = SlotRef(*map(int, result.metrics["origin"]))
-        return Start(result.layers, Preprocessing.from_json(result.preprocessing), origin)
+        with reading(folder.result_key(plan.start)):
+            origin = SlotRef(*map(count, result.metrics["origin"]))
+            return Start(result.layers, Preprocessing.from_json(result.preprocessing), origin)
     route = blobs.get_route(folder.store, plan.start)
     return Start(route.layers, Preprocessing.from_json(route.preprocessing), None)
 

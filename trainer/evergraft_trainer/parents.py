@@ -12,7 +12,7 @@ from evergraft import names
 from evergraft.errors import IntegrityError, NotFoundError
 from evergraft.graph.bundle import decode_bundle
 from evergraft.graph.module import Module
-from evergraft.graph.route import Layer, Route
+from evergraft.graph.route import Layer, Route, count, reading
 from evergraft.search.folder import Folder
 from evergraft.search.values import CandidatePlan, SlotRef
 from evergraft.store import blobs
@@ -80,7 +80,10 @@ def _candidate(
     result = folder.result(ref)
     if result is None:
         raise IntegrityError(f"searches/{folder.search}: candidate {ref.generation}-{ref.slot} has no result")
-    saved = Saved.from_json(result.weights[state])
+    with reading(folder.result_key(ref)):
+        saved = Saved.from_json(result.weights[state])
+        preprocessing = Preprocessing.from_json(result.preprocessing)
+        origin = SlotRef(*map(count, result.metrics["origin"]))
     found = read_weights(folder, ref, saved)
     fresh = {key: module for key, module in found.items() if module.kind != "optimizer"}
     return Parent(
@@ -88,9 +91,9 @@ def _candidate(
         modules=fresh | _modules(folder, saved.layers, cache=cache, have=frozenset(fresh)),
         fresh=frozenset(fresh),
         head_labels=labels,
-        preprocessing=Preprocessing.from_json(result.preprocessing),
+        preprocessing=preprocessing,
         optimizer=tuple(module for module in found.values() if module.kind == "optimizer"),
-        origin=SlotRef(*map(int, result.metrics["origin"])),
+        origin=origin,
     )
 
 

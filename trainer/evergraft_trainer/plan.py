@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evergraft import names
 from evergraft.api.load import Document, load_documents
 from evergraft.api.modulegraph import ModuleGraph
 from evergraft.api.resolve import resolve, spec_hash, task_hash
@@ -108,8 +109,9 @@ def _plan(job: Job, store: Store, graph: Graph, module_graph: ModuleGraph | None
     request = Request(spec=asked, run=run, task_hash=task_hash(job.task), spec_hash=spec_hash(asked))
     folder = Folder(store, request.search)
     ended, header = opening.look(folder, graph, request)
-    spec, base = (asked, graph) if header is None else opening.pinned(store, graph, header)
-    data = open_dataset(spec.dataset, pinned=None if header is None else folder.manifest())
+    spec, base = (asked, graph) if header is None else opening.pinned(folder, graph, header)
+    manifest = None if header is None else folder.manifest()
+    data = open_dataset(spec.dataset, pinned=manifest, pinned_as=names.search_key(folder.search, "data.json"))
     info = log.read_info(store)
     view = build_view(
         base,

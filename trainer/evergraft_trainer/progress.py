@@ -14,9 +14,9 @@ from typing import Any
 from evergraft import canonical, names
 from evergraft.graph.bundle import decode_bundle, encode_bundle
 from evergraft.graph.module import Module
-from evergraft.graph.route import Layer, layers_from_json, reading
+from evergraft.graph.route import Layer, count, layers_from_json, reading, real
 from evergraft.search.folder import Folder
-from evergraft.search.values import SlotRef
+from evergraft.search.values import SlotRef, share
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Saved:
             return cls(
                 object=str(value["object"]),
                 sha256=str(value["sha256"]),
-                validation=int(value["validation"]),
+                validation=count(value["validation"]),
                 layers=layers_from_json(value["layers"]),
                 metrics=dict(value["metrics"]),
             )
@@ -76,8 +76,8 @@ class Progress:
     def free_name(self, claim: int) -> str:
         """A name for weights that neither the best nor the last state uses."""
         used = {saved.object for saved in (self.best, self.last) if saved}
-        names = (f"weights-{claim}-{turn}.safetensors" for turn in "abc")
-        return next(name for name in names if name not in used)
+        turns = (f"weights-{claim}-{turn}.safetensors" for turn in "abc")
+        return next(name for name in turns if name not in used)
 
     def after(self, saved: Saved, *, samples: int, forward_samples: int, seconds: float) -> Progress:
         """The progress after a validation; of equal qualities the later state is the best."""
@@ -115,13 +115,20 @@ class Progress:
         with reading("saved state"):
             return cls(
                 profile=str(value["profile"]),
-                samples=int(value["samples"]),
-                forward_samples=int(value["forwardSamples"]),
-                seconds=float(value["seconds"]),
-                qualities=tuple(map(float, value["qualities"])),
-                best=Saved.from_json(value["best"]) if value["best"] else None,
-                last=Saved.from_json(value["last"]) if value["last"] else None,
+                samples=count(value["samples"]),
+                forward_samples=count(value["forwardSamples"]),
+                seconds=real(value["seconds"]),
+                qualities=tuple(map(share, value["qualities"])),
+                best=_validated(value["best"]) if value["best"] is not None else None,
+                last=Saved.from_json(value["last"]),  # whoever saves a state has written its weights
             )
+
+
+def _validated(value: Any) -> Saved:
+    """Weights that a validation found the best, so their quality is known."""
+    saved = Saved.from_json(value)
+    share(saved.metrics["quality"])
+    return saved
 
 
 @dataclass(frozen=True)
@@ -133,14 +140,22 @@ class SlotStates:
     claim: int = 1
 
     def load(self, profile: str) -> Progress:
-        """The furthest progress of any claim so far under this numeric profile, or a fresh one."""
-        claims = (
-            self.folder.listed(names.slot_place(self.ref.generation, self.ref.slot), "state") if self.claim > 1 else [1]
-        )
-        stored = (self.folder.state(self.ref, claim) for claim in reversed(claims) if claim <= self.claim)
-        found = [Progress.from_json(value) for value in stored if value is not None]
+        """The furthest progress of any claim so far under this numeric profile, or a fresh one.
+
+        Raises:
+            IntegrityError, FormatError: a saved state is damaged, or a newer version's.
+        """
+        place = names.slot_place(self.ref.generation, self.ref.slot)
+        claims = self.folder.listed(place, "state") if self.claim > 1 else [1]
+        stored = (self._read(claim) for claim in reversed(claims) if claim <= self.claim)
+        found = [progress for progress in stored if progress is not None]
         usable = [progress for progress in found if progress.profile == profile]
         return max(usable, key=lambda progress: progress.samples, default=Progress(profile=profile))
+
+    def _read(self, claim: int) -> Progress | None:
+        value = self.folder.state(self.ref, claim)
+        with reading(names.slot_key(self.folder.search, self.ref.generation, self.ref.slot, f"state-{claim}.json")):
+            return None if value is None else Progress.from_json(value)
 
     def write(self, progress: Progress, modules: Mapping[str, Module], *, name: str) -> str:
         """Write weights under `name`, which `progress` leaves free; returns their SHA-256."""

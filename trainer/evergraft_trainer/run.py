@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evergraft import names
 from evergraft.api.load import Document, load_documents
 from evergraft.api.modulegraph import ModuleGraph
 from evergraft.api.resolve import resolve, spec_hash, task_hash
@@ -20,12 +21,14 @@ from evergraft.api.resolved import ResolvedTask
 from evergraft.api.rules import ignored_locally
 from evergraft.api.task import Task
 from evergraft.errors import EvergraftError, NotAGraphError, SpecError, StoppedError
+from evergraft.graph.route import count, reading
 from evergraft.graph.state import Graph
 from evergraft.names import RunKey
 from evergraft.search.claims import Crew
 from evergraft.search.engine import Outcome, Request, run_search
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
+from evergraft.search.values import share
 from evergraft.store import blobs, log
 from evergraft.store.cache import ModuleCache
 from evergraft.store.open import open_store
@@ -290,19 +293,25 @@ def local_cache(store: Store) -> ModuleCache | None:
 
 
 def facts(store: Store, outcome: Outcome) -> dict[str, Any]:
-    """What people want to know of the route that serves the task now; empty if none does."""
+    """What people want to know of the route that serves the task now; the version alone if none does.
+
+    Raises:
+        IntegrityError: the route's document lacks a figure, or has an odd one.
+    """
     if outcome.route is None:
         return {"version": outcome.version}
     route = blobs.get_route(store, outcome.route.id)
-    return {
-        "version": outcome.version,
-        "route": outcome.route.id,
-        "parent": outcome.route.parent_task,
-        "why": route.transfer.get("reason", ""),
-        "quality": route.metrics["quality"],
-        "testQuality": route.metrics["testQuality"],
-        "parametersActive": route.parameters["total"],
-        "parametersAdded": route.parameters["added"],
-        "samples": route.samples_seen,
-        "trainSeconds": route.seconds,
-    }
+    with reading(names.route_key(outcome.route.id)):
+        tested = route.metrics["testQuality"]
+        return {
+            "version": outcome.version,
+            "route": outcome.route.id,
+            "parent": outcome.route.parent_task,
+            "why": str(route.transfer.get("reason", "")),
+            "quality": share(route.metrics["quality"]),
+            "testQuality": None if tested is None else share(tested),
+            "parametersActive": count(route.parameters["total"]),
+            "parametersAdded": count(route.parameters["added"]),
+            "samples": route.samples_seen,
+            "trainSeconds": route.seconds,
+        }

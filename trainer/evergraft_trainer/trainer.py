@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evergraft import names
 from evergraft.api.resolved import ResolvedTask
 from evergraft.errors import OutOfMemoryError, UserError
+from evergraft.graph.route import reading
 from evergraft.search.engine import Answers
 from evergraft.search.events import Emit
 from evergraft.search.folder import Folder
@@ -107,11 +109,12 @@ class TorchTrainer:
 
     def conclude(self, ref: SlotRef, result: SlotResult) -> Answers:
         """Golden answers of the winner's best state, and its metrics on the test split, first read here."""
-        best = Saved.from_json(result.weights["best"])
+        with reading(self.folder.result_key(ref)):
+            best = Saved.from_json(result.weights["best"])
+            preprocessing = Preprocessing.from_json(result.preprocessing)
         modules = dict(read_weights(self.folder, ref, best))
         wanted = [module for layer in best.layers for module, _ in layer.modules() if module not in modules]
         modules |= blobs.get_modules(self.folder.store, wanted, cache=self.cache)
-        preprocessing = Preprocessing.from_json(result.preprocessing)
         model = load_route(best.layers, modules.__getitem__, image_size=preprocessing.image_size)
         model.to(self.device.torch_device)
         golden = golden_answers(model, best.layers, preprocessing, device=self.device)
@@ -164,15 +167,16 @@ class TorchTrainer:
             UserError: the search reads its data elsewhere than this worker has been given access to.
         """
         dataset, access = self.spec.dataset, self.access
+        key = names.search_key(self.folder.search, "data.json")
         if access is None:
-            return open_dataset(dataset, pinned=pinned)
+            return open_dataset(dataset, pinned=pinned, pinned_as=key)
         if (dataset.url, dataset.endpoint) != (access.url, access.endpoint):
             # Whoever can write to the store could else have these credentials sent to an address of their own.
             raise UserError(
                 f"{self.spec.task}: its open search reads {_place(dataset.url, dataset.endpoint)}, but this worker has "
                 f"access to {_place(access.url, access.endpoint)}; raise spec.iteration"
             )
-        return open_dataset(dataset, pinned=pinned, storage_options=access.secrets())
+        return open_dataset(dataset, pinned=pinned, pinned_as=key, storage_options=access.secrets())
 
     def _start(self, plan: CandidatePlan) -> Start:
         if plan.start not in self._starts:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from evergraft import canonical, names
 from evergraft.api.load import load_documents
 from evergraft.api.resolve import task_hash
 from evergraft.api.task import Task
@@ -288,19 +289,28 @@ def test_a_damaged_module_hides_no_other_routes_answers(run: Run, graph: Path, i
         ("search.json", ("base",), "x"),
         ("data.json", ("counts",), 1.5),
         ("data.json", ("samples", "train"), None),
+        ("data.json", ("samples", "train"), []),
         ("plan-0000.json", ("plan",), None),
         ("0000-0000/state-1.json", ("best", "metrics", "quality"), {}),
         ("0000-0000/state-1.json", ("last", "sha256"), ""),
+        ("0000-0000/state-1.json", ("last",), None),
+        ("0000-0000/state-1.json", ("samples",), -1),
+        ("0000-0000/state-1.json", ("samples",), True),
+        ("0000-0000/result.json", ("layers", 0, "parameters"), 10**400),
+        ("0000-0000/result.json", ("preprocessing", "mean"), [1e300]),
+        ("0000-0000/result.json", ("weights", "best"), None),
+        ("final/result.json", ("weights",), None),
     ],
 )
 def test_a_damaged_document_of_an_open_search_is_one_error(
-    run: Run, graph: Path, images: Path, tmp_path: Path, name: str, path: tuple[str, ...], value: object
+    run: Run, graph: Path, images: Path, tmp_path: Path, name: str, path: tuple[str | int, ...], value: object
 ) -> None:
     assert run("run", task_file(tmp_path, images), "--graph", graph).code == 0
     (search,) = (graph / "searches").iterdir()
-    for later in (graph / f"log/{1:020d}.json", graph / "hint.json", search / "final/result.json"):
+    ends = [search / "0000-0000/result.json", search / "final/result.json"]
+    kept = ends.index(search / name) + 1 if search / name in ends else 0
+    for later in (graph / f"log/{1:020d}.json", graph / "hint.json", *ends[kept:]):
         later.unlink()
-    (search / "0000-0000/result.json").unlink()
     document = json.loads((search / name).read_text())
     inner = document
     for key in path[:-1]:
@@ -309,7 +319,27 @@ def test_a_damaged_document_of_an_open_search_is_one_error(
     (search / name).write_text(json.dumps(document))
     answer = run("run", task_file(tmp_path, images), "--graph", graph)
     assert answer.code in (64, 65), answer.err
+    said = "weights" if path[-1] == "sha256" else f"searches/{search.name}/{name}: "  # the weights have another digest
     assert "default/pets: error" in answer.err
+    assert said in answer.err, answer.err
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("metrics", {}), ("metrics", {"quality": 0.5, "testQuality": "x"}), ("parameters", {"total": [], "added": 1})],
+)
+def test_an_odd_figure_in_a_route_document_is_one_error(
+    run: Run, graph: Path, images: Path, tmp_path: Path, field: str, value: object
+) -> None:
+    assert run("run", task_file(tmp_path, images), "--graph", graph).code == 0
+    landed = graph / f"log/{1:020d}.json"
+    (route,) = (action["route"]["id"] for action in json.loads(landed.read_text())["actions"] if "route" in action)
+    document = {**json.loads((graph / names.route_key(route)).read_text()), field: value}
+    key = names.route_key(canonical.digest(document))
+    (graph / key).parent.mkdir(exist_ok=True)
+    (graph / key).write_bytes(canonical.dumps(document))
+    landed.write_text(landed.read_text().replace(route, canonical.digest(document)))
+    refused(run("run", task_file(tmp_path, images), "--graph", graph), 65, f"{key}: missing or wrong field")
 
 
 def test_a_task_after_one_that_is_nowhere(run: Run, graph: Path, images: Path, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,6 +15,7 @@ from evergraft import canonical, names
 from evergraft.errors import (
     ConflictError,
     DataError,
+    EvergraftError,
     IntegrityError,
     SpecError,
     StoreUnavailableError,
@@ -187,18 +191,73 @@ def test_a_result_that_is_another_slots_is_refused(store: MemoryStore) -> None:
 
 def test_a_closing_document_whose_summary_is_of_another_route_is_refused(store: MemoryStore) -> None:
     request = make_request("a/one")
-    writes = 0
-    while Folder(store, request.search).final() is None:
-        writes += 1
-        with pytest.raises(StoreUnavailableError):
-            search(Cut(store, writes=writes, landed=True), request)
-    final = Folder(store, request.search).final()
-    assert final is not None
+    final = closed_unless_committed(store, request)
     final["route"]["labels"] = ["yes", "no"]
     store.put(names.final_key(request.search), canonical.dumps(final))
     with pytest.raises(IntegrityError, match="of another route"):
         search(store, request)
     assert log.read_graph(store).version == 0
+
+
+def closed_unless_committed(store: MemoryStore, request: Request) -> dict[str, Any]:
+    """Run a search up to its closing document, which is returned."""
+    for writes in itertools.count(1):
+        with pytest.raises(StoreUnavailableError):
+            search(Cut(store, writes=writes, landed=True), request)
+        final = Folder(store, request.search).final()
+        if final is not None:
+            return final
+    raise AssertionError("never")
+
+
+def test_no_wrong_field_of_a_closing_document_escapes_as_another_error(store: MemoryStore) -> None:
+    request = make_request("a/one")
+    final = closed_unless_committed(store, request)
+    key = names.final_key(request.search)
+    fields = [(name,) for name in ("outcome", "reason", "route", "sampled", "summary", "modules", "weights")]
+    inner = [(name, field) for name in ("route", "summary", "weights") for field in final[name]]
+    refused = set()
+    for place in (*fields, *inner):
+        for value in (None, "absent", [], [[]], {}, -1, True, 10**400, 1e300):
+            damaged = json.loads(json.dumps(final))
+            holder = damaged[place[0]] if len(place) == 2 else damaged
+            holder[place[-1]] = value
+            if value == "absent":
+                del holder[place[-1]]
+            trial = MemoryStore(uuid.uuid4().hex)
+            for entry in store.list(""):
+                trial.put(entry.key, store.get(entry.key))
+            trial.put(key, canonical.dumps(damaged))
+            try:
+                search(trial, request)
+            except EvergraftError as error:
+                if str(error).startswith(f"{key}: "):
+                    refused.add(place)
+    assert refused >= {*fields, ("route", "labels"), ("summary", "layers"), ("weights", "generation")} - {("reason",)}
+
+
+@pytest.mark.parametrize("data", [b'{"format":1}', b"[]", b'{"format":1,"plan":{"a":1e999}}'])
+def test_a_damaged_plan_is_named(store: MemoryStore, data: bytes) -> None:
+    request = make_request("a/one")
+    key = names.plan_key(request.search, 0)
+    closed_unless_committed(store, request)
+    store.delete(names.final_key(request.search))
+    store.put(key, data)
+    with pytest.raises(IntegrityError, match=f"^{key}: "):
+        search(store, request)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("flops", None), ("layers", [{}]), ("parameters", 10**400), ("weights", {})]
+)
+def test_a_damaged_result_is_named(store: MemoryStore, field: str, value: Any) -> None:
+    request = make_request("a/one")
+    closed_unless_committed(store, request)
+    store.delete(names.final_key(request.search))
+    key = names.slot_key(request.search, 0, 0, "result.json")
+    store.put(key, canonical.dumps({**json.loads(store.get(key)), field: value}))
+    with pytest.raises(IntegrityError, match=f"^{key}: "):
+        search(store, request)
 
 
 def test_an_open_search_of_another_version_is_refused(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:

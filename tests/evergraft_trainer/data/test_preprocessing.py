@@ -27,7 +27,8 @@ def test_the_stored_form_reads_back() -> None:
     ("field", "value"),
     [
         ("imageSize", 0), ("imageSize", 10**6), ("imageSize", True), ("channels", 2), ("mean", [0.1]),
-        ("mean", [0.1, 0.2, float("nan")]), ("std", [0.1, 0.2, 0]), ("std", None), ("interpolation", "bicubic"),
+        ("mean", [0.1, 0.2, float("nan")]), ("std", [0.1, 0.2, 0]), ("std", None), ("mean", [0.1, 0.2, 1e300]),
+        ("mean", [0.1, 0.2, 10**400]), ("std", [0.1, 0.2, 1e-300]), ("interpolation", "bicubic"),
     ],
 )  # fmt: skip
 def test_refuses_a_stored_form_out_of_range(field: str, value: Any) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evergraft import canonical, names
 from evergraft.errors import IntegrityError
 from evergraft.graph.bundle import decode_bundle, encode_bundle
-from evergraft.graph.route import Route, RouteSummary
+from evergraft.graph.route import Route, RouteSummary, content_id, count, reading
 from evergraft.graph.transfer import Transfer
 from evergraft.search import codec, ledger
 from evergraft.search.folder import Folder
@@ -23,6 +23,10 @@ from evergraft.store import blobs
 
 if TYPE_CHECKING:
     from evergraft.search.engine import Answers
+
+
+ENDS = ("committed", "kept", "none", "failed")
+"""What a search may come to."""
 
 
 def without_route(view: View, *, outcome: str, reason: str, finish: Finish | None = None) -> dict[str, Any]:
@@ -57,6 +61,8 @@ def with_route(
     assert result is not None
     parent = parent_of(view, plan)
     new = sorted({module for layer in result.layers for module, _ in layer.modules()} - set(parent.module_ids()))
+    with reading(names.slot_key(search, winner.generation, winner.slot, "result.json")):
+        weights = dict(result.weights["best"])
     sizes = {module: size for layer in result.layers for module, size in layer.modules()}
     samples = trained_samples(view, winner)
     own_score = score(view, result.layers, quality=result.quality, flops=result.flops)
@@ -119,11 +125,19 @@ def with_route(
             "generation": winner.generation,
             "slot": winner.slot,
             "carry": plan.optimizer == "carry",
-            **result.weights["best"],
+            **weights,
         },
         "sampled": sampled(view),
         "results": digests(view),
     }
+
+
+def outcome_of(final: Mapping[str, Any]) -> str:
+    """How a closing document says that its search ended. Raises KeyError or ValueError where it does not say."""
+    outcome = final["outcome"]
+    if outcome not in ENDS:
+        raise ValueError(f"expected one of {', '.join(ENDS)}, got {outcome!r:.60}")
+    return str(outcome)
 
 
 def considered(view: View, *, most: int = 8) -> list[dict[str, Any]]:
@@ -221,18 +235,19 @@ def upload(folder: Folder, final: Mapping[str, Any]) -> dict[str, int]:
     """Make the winner's new modules objects of the graph; returns the bytes of their files by id.
 
     Raises:
-        IntegrityError: the candidate's weights are not those that the closing document names.
+        IntegrityError: the candidate's weights are not those that the closing document names, or it is damaged.
     """
-    weights = final["weights"]
-    ref = SlotRef(generation=int(weights["generation"]), slot=int(weights["slot"]))
-    bundle = decode_bundle(
-        folder.object(ref, str(weights["object"])), sha256=str(weights["sha256"]), where=f"searches/{folder.search}"
-    )
-    missing = [module for module in final["modules"] if module not in bundle]
+    with reading(names.final_key(folder.search)):
+        weights = final["weights"]
+        ref = SlotRef(generation=count(weights["generation"]), slot=count(weights["slot"]))
+        name, sha256, carry = str(weights["object"]), str(weights["sha256"]), bool(weights["carry"])
+        modules, route = [content_id(module) for module in final["modules"]], content_id(final["summary"]["id"])
+    bundle = decode_bundle(folder.object(ref, name), sha256=sha256, where=f"searches/{folder.search}")
+    missing = [module for module in modules if module not in bundle]
     if missing:
         raise IntegrityError(f"searches/{folder.search}: the winner's weights lack module {missing[0][:12]}…")
-    sizes = blobs.put_modules(folder.store, [bundle[module] for module in final["modules"]])
-    if weights["carry"]:
+    sizes = blobs.put_modules(folder.store, [bundle[module] for module in modules])
+    if carry:
         state = encode_bundle([module for module in bundle.values() if module.kind == "optimizer"])
-        blobs.put_optimizer(folder.store, str(final["summary"]["id"]), state)
+        blobs.put_optimizer(folder.store, route, state)
     return sizes

@@ -15,7 +15,7 @@ from evergraft import names
 from evergraft.api.resolved import ResolvedTask
 from evergraft.errors import AlreadyCommittedError, IntegrityError, SpecDiffersError
 from evergraft.graph.commit import Action, AddModules, CloseSearch, PutRoute
-from evergraft.graph.route import Route, RouteSummary
+from evergraft.graph.route import Route, RouteSummary, count, reading
 from evergraft.graph.state import Graph, check_run
 from evergraft.names import RunKey
 from evergraft.search import closing
@@ -93,27 +93,29 @@ def left_to_another(folder: Folder, graph: Graph, *, request: Request, crew: Cre
 def commit(
     folder: Folder, graph: Graph, *, request: Request, base: int, final: Mapping[str, Any]
 ) -> tuple[Outcome, Graph]:
-    """Upload what the closing document names, then close the search in one commit."""
-    actions: list[Action] = []
-    summary: RouteSummary | None = None
-    if final["route"] is not None:
-        route = Route.from_json(final["route"])
-        sizes = closing.upload(folder, final)
-        summary = RouteSummary.from_json(final["summary"])
-        if blobs.put_route(folder.store, route) != summary.id:
-            raise IntegrityError(f"searches/{folder.search}: the winner's summary is of another route than is there")
-        actions = [AddModules(sizes), PutRoute(summary)]
-    actions.append(
-        CloseSearch(
+    """Upload what the closing document names, then close the search in one commit.
+
+    Raises:
+        IntegrityError: the closing document is damaged, or it names other weights than there are.
+    """
+    with reading(names.final_key(folder.search)):
+        close = CloseSearch(
             task=request.spec.task,
             run=request.run,
             search=folder.search,
             task_hash=request.task_hash,
-            outcome=str(final["outcome"]),
+            outcome=closing.outcome_of(final),
             visibility=request.spec.visibility,
-            sampled={str(route): int(count) for route, count in final["sampled"].items()},
+            sampled={str(route): count(times) for route, times in final["sampled"].items()},
         )
-    )
+        reason, winner = str(final["reason"]), _winner(final)
+    actions: list[Action] = [close]
+    if winner is not None:
+        route, summary = winner
+        sizes = closing.upload(folder, final)
+        if blobs.put_route(folder.store, route) != summary.id:
+            raise IntegrityError(f"searches/{folder.search}: the winner's summary is of another route than is there")
+        actions = [AddModules(sizes), PutRoute(summary), close]
     try:
         after, landed = log.commit(
             folder.store,
@@ -132,5 +134,11 @@ def commit(
         return standing, after
     state = after.task(request.spec.task)
     route_now = state.route if state is not None else None
-    outcome = Outcome(kind=str(final["outcome"]), version=landed.version, route=route_now, reason=str(final["reason"]))
-    return outcome, after
+    return Outcome(kind=close.outcome, version=landed.version, route=route_now, reason=reason), after
+
+
+def _winner(final: Mapping[str, Any]) -> tuple[Route, RouteSummary] | None:
+    """The route that a closing document commits, with its summary; None if it commits none."""
+    if final["route"] is None:
+        return None
+    return Route.from_json(final["route"]), RouteSummary.from_json(final["summary"])

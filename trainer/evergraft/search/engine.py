@@ -115,13 +115,15 @@ def run_search(
         search = _Search(folder, graph, request.spec, make_trainer(folder, request.spec), emit, crew)
         search.check()
     header = opening.open_search(folder, graph, request)
-    spec, base = opening.pinned(store, graph, header)
+    spec, base = opening.pinned(folder, graph, header)
     final: Mapping[str, Any] | None = folder.final()
     if final is None:
         if search is None or (search.spec, search.base.version) != (spec, base.version):
             search = _Search(folder, base, spec, make_trainer(folder, spec), emit, crew)
         final = search.run()
-    emit("committing", {"task": spec.task, "outcome": final["outcome"]})
+    with reading(names.final_key(request.search)):
+        ending = closing.outcome_of(final)
+    emit("committing", {"task": spec.task, "outcome": ending})
     if search is not None and not search.concluded:
         other, graph = left_to_another(folder, graph, request=request, crew=crew)
         if other is not None:
@@ -164,7 +166,7 @@ class _Search:
     def run(self) -> Mapping[str, Any]:
         """Generations until the strategy finishes, then the end; returns the closing document that stands."""
         facts, manifest = self._facts()
-        with reading("data.json"):
+        with reading(names.search_key(self.folder.search, "data.json")):
             counts = {split: sum(labels.values()) for split, labels in manifest["counts"].items()}
         self.emit("data", self._at(labels=len(facts.labels), **counts))
         view = self._view(facts, manifest)
@@ -253,22 +255,29 @@ class _Search:
             return None
         if record:
             ours = time_is_up(self.deadline.timeout_s, generation=generation, slots=done)
-            stop = Stop.from_json(self.folder.put_stop(ours.to_json()))
+            stop = self._read_stop(self.folder.put_stop(ours.to_json()))
             self.emit("stopped", self._at(reason=stop.reason, results=len(stop.slots)))
         else:
             stands = self.folder.stop()
             if stands is None:
                 return None
-            stop = Stop.from_json(stands)
+            stop = self._read_stop(stands)
         return stop if stop.generation == generation else None
+
+    def _read_stop(self, value: Mapping[str, Any]) -> Stop:
+        with reading(names.search_key(self.folder.search, "stop.json")):
+            return Stop.from_json(value)
 
     def _record_plan(self, generation: int, plan: Generation) -> None:
         """Write the plan for replays; another worker's must be the same, or one of the two is not pure."""
         ours = codec.to_json(plan)
         stands = self.folder.put_plan(generation, ours)
-        if canonical.dumps(stands["plan"]) != canonical.dumps(ours):
+        key = names.plan_key(self.folder.search, generation)
+        with reading(key):
+            recorded = canonical.dumps(stands["plan"])
+        if recorded != canonical.dumps(ours):
             raise IntegrityError(
-                f"searches/{self.folder.search}: generation {generation} was planned differently by another worker; "
+                f"{key}: generation {generation} was planned differently by another worker; "
                 f"strategy {self.spec.search.strategy} is not a pure function of its view"
             )
 

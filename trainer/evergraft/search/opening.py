@@ -11,16 +11,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import evergraft
-from evergraft import canonical
+from evergraft import canonical, names
 from evergraft.api.resolved import ResolvedTask
-from evergraft.errors import ConflictError, ImageVersionError
-from evergraft.graph.route import reading
+from evergraft.errors import ConflictError, ImageVersionError, IntegrityError, SpecError
+from evergraft.graph.route import count, reading
 from evergraft.graph.state import Graph, check_visibility
 from evergraft.search.committing import Outcome, Request, standing_of
 from evergraft.search.folder import Folder
 from evergraft.search.strategies import get as get_strategy
 from evergraft.store import log
-from evergraft.store.seam import Store
 
 
 def look(folder: Folder, graph: Graph, request: Request) -> tuple[Outcome | None, dict[str, Any] | None]:
@@ -66,12 +65,19 @@ def open_search(folder: Folder, graph: Graph, request: Request) -> dict[str, Any
     return header
 
 
-def pinned(store: Store, graph: Graph, header: Mapping[str, Any]) -> tuple[ResolvedTask, Graph]:
-    """The spec that an open search goes by, and the graph at its base version."""
-    spec = ResolvedTask.from_json(header["spec"])
-    with reading("search.json"):
-        version = int(header["base"])
-    return spec, graph if version == graph.version else log.read_graph(store, version=version)
+def pinned(folder: Folder, graph: Graph, header: Mapping[str, Any]) -> tuple[ResolvedTask, Graph]:
+    """The spec that an open search goes by, and the graph at its base version.
+
+    Raises:
+        IntegrityError: ``search.json`` is damaged, as this version wrote it.
+    """
+    key = names.search_key(folder.search, "search.json")
+    try:
+        with reading(key):
+            spec, version = ResolvedTask.from_json(header["spec"]), count(header["base"])
+    except SpecError as error:  # of no document that a user could correct
+        raise IntegrityError(f"{key}: {error}") from None
+    return spec, graph if version == graph.version else log.read_graph(folder.store, version=version)
 
 
 def check_header(header: Mapping[str, Any], graph: Graph, request: Request) -> None:
@@ -80,7 +86,7 @@ def check_header(header: Mapping[str, Any], graph: Graph, request: Request) -> N
     Raises:
         ConflictError, ImageVersionError: it was.
     """
-    with reading("search.json"):
+    with reading(names.search_key(request.search, "search.json")):
         if header["taskHash"] != request.task_hash:
             raise ConflictError(
                 f"{request.spec.task}: its open search {request.search} was started with another metric, dataset or "

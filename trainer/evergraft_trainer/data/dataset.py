@@ -94,15 +94,16 @@ def open_dataset(
     spec: ResolvedDataset,
     *,
     pinned: Mapping[str, Any] | None = None,
+    pinned_as: str = "data.json",
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Open the dataset at `spec.url`.
 
     Without `pinned` everything is read, decoded and checked once, and ``Dataset.manifest()`` is what to pin. With
-    `pinned`, a stored ``data.json``, its samples and splits stand; sizes and store versions are compared now, and
-    every read is held to the pinned SHA-256. `cache_bytes` caps the decoded images kept in memory; `storage_options`
-    are fields of ``StoreOptions`` (key, secret, token …), for this dataset alone.
+    `pinned`, a stored ``data.json`` that messages call `pinned_as`, its samples and splits stand; sizes and store
+    versions are compared now, and every read is held to the pinned SHA-256. `cache_bytes` caps the decoded images kept
+    in memory; `storage_options` are fields of ``StoreOptions`` (key, secret, token …), for this dataset alone.
 
     Raises:
         DataError: the data is unfit, or not what was pinned; the file and the fix are named.
@@ -112,7 +113,7 @@ def open_dataset(
     """
     source = open_source(spec.url, endpoint=spec.endpoint, storage_options=storage_options)
     if pinned is not None:
-        return _reopen(spec, source, pinned, cache_bytes)
+        return _reopen(spec, source, manifest.parse(pinned, what=pinned_as), pinned, cache_bytes)
     layout = formats.choose(spec.format, source)
     listing = layout.read(source)
     images = _images(source, listing, cache_bytes)
@@ -139,8 +140,9 @@ def open_dataset(
     return Dataset(spec=spec, labels=labels, splits=_splits(kept, labels, images), document=document)
 
 
-def _reopen(spec: ResolvedDataset, source: Source, stored: Mapping[str, Any], cache_bytes: int) -> Dataset:
-    pinned = manifest.parse(stored)
+def _reopen(
+    spec: ResolvedDataset, source: Source, pinned: manifest.Pinned, stored: Mapping[str, Any], cache_bytes: int
+) -> Dataset:
     manifest.hold(source, pinned.objects)
     listing = formats.choose(pinned.format_name, source).read(source)
     positions = {key: position for position, key in enumerate(listing.keys)}

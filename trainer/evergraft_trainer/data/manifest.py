@@ -15,6 +15,7 @@ from typing import Any
 
 from evergraft import canonical
 from evergraft.errors import DataError, FormatError, IntegrityError
+from evergraft.graph.route import MISSHAPEN
 from evergraft.search.folder import MAX_MANIFEST_BYTES
 from evergraft_trainer.data.refusals import LeftOut, Sample, Unreadable
 from evergraft_trainer.data.source import Object, Source
@@ -22,6 +23,9 @@ from evergraft_trainer.data.splits import SPLITS
 
 MAX_BYTES = MAX_MANIFEST_BYTES - (1 << 10)
 """Of the document; the rest is for what the search's folder adds to it."""
+
+NEEDED = ("train", "validation")
+"""The splits that every dataset has."""
 
 _OBJECT_BYTES = len('{"name":"","sha256":"","size":0},') + 64
 _SAMPLE_BYTES = len('["",0],')
@@ -123,8 +127,8 @@ def count(samples: Sequence[Sample], labels: Sequence[str]) -> dict[str, dict[st
     return {split: {label: counted[split, label] for label in labels} for split in SPLITS if split in present}
 
 
-def parse(value: Mapping[str, Any]) -> Pinned:
-    """Read a stored document.
+def parse(value: Mapping[str, Any], *, what: str = "data.json") -> Pinned:
+    """Read a stored document, which messages call `what`.
 
     Raises:
         FormatError: written by a newer version.
@@ -132,7 +136,7 @@ def parse(value: Mapping[str, Any]) -> Pinned:
     """
     written = value.get("format")
     if isinstance(written, int) and written > canonical.FORMAT:
-        raise FormatError(f"data.json: format {written} is newer than {canonical.FORMAT}; install a newer evergraft")
+        raise FormatError(canonical.newer(written, what=what))
     try:
         labels = tuple(str(label) for label in value["labels"])
         pinned = Pinned(
@@ -143,10 +147,13 @@ def parse(value: Mapping[str, Any]) -> Pinned:
                 split: tuple((str(key), int(number)) for key, number in value["samples"][split]) for split in SPLITS
             },
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise IntegrityError(f"data.json: not what this version writes: {type(error).__name__} {error}") from None
+    except MISSHAPEN as error:
+        raise IntegrityError(f"{what}: not what this version writes: {type(error).__name__} {error}") from None
     if any(not 0 <= number < len(labels) for part in pinned.samples.values() for _, number in part):
-        raise IntegrityError("data.json: a sample's label is not among the labels")
+        raise IntegrityError(f"{what}: a sample's label is not among the labels")
+    empty = [split for split in NEEDED if not pinned.samples[split]]
+    if empty:
+        raise IntegrityError(f"{what}: no samples in the split {empty[0]}")
     return pinned
 
 

@@ -7,7 +7,6 @@ depends on a margin that nobody looked at). Called by ``batches``, ``augment`` a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +19,7 @@ from torchvision.transforms.v2 import functional as tv
 from evergraft.errors import IntegrityError
 
 MAX_IMAGE_SIZE: Final = 4096
+_LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 _LUMA: Final = np.array([19595, 38470, 7471], dtype=np.uint32)
 """ITU-R 601 weights in 1/65536, the integers Pillow's own "L" conversion uses."""
 
@@ -57,8 +57,8 @@ class Preprocessing:
             raise IntegrityError(f"preprocessing.imageSize: {size!r} is not 1…{MAX_IMAGE_SIZE}")
         if type(channels) is not int or channels not in (1, 3):
             raise IntegrityError(f"preprocessing.channels: {channels!r} is neither 1 nor 3")
-        if len(mean) != channels or len(std) != channels or min(std) <= 0:
-            raise IntegrityError(f"preprocessing: mean and std need {channels} finite numbers, std above 0")
+        if len(mean) != channels or len(std) != channels or min(std) < _SMALLEST:
+            raise IntegrityError(f"preprocessing: mean and std need {channels} finite float32 numbers, std above 0")
         if value.get("interpolation", "bilinear") != "bilinear":
             raise IntegrityError(f"preprocessing.interpolation: {value['interpolation']!r} is not bilinear")
         return cls(image_size=size, channels=channels, mean=mean, std=std)
@@ -130,5 +130,10 @@ def normalise(batch: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor
 def _floats(value: object) -> tuple[float, ...]:
     if not isinstance(value, (list, tuple)):
         return ()
-    numbers = tuple(float(item) for item in value if isinstance(item, (int, float)) and not isinstance(item, bool))
-    return numbers if len(numbers) == len(value) and all(map(math.isfinite, numbers)) else ()
+    numbers = tuple(float(item) for item in value if isinstance(item, (int, float)) and _fits(item))
+    return numbers if len(numbers) == len(value) else ()
+
+
+def _fits(number: float) -> bool:
+    """Whether it stays finite as a float32."""
+    return not isinstance(number, bool) and abs(number) <= _LARGEST
