@@ -296,7 +296,7 @@ def test_a_damaged_module_hides_no_other_routes_answers(run: Run, graph: Path, i
         ("0000-0000/state-1.json", ("last",), None),
         ("0000-0000/state-1.json", ("samples",), -1),
         ("0000-0000/state-1.json", ("samples",), True),
-        ("0000-0000/result.json", ("layers", 0, "parameters"), 10**400),
+        pytest.param("0000-0000/result.json", ("layers", 0, "parameters"), 10**400, id="result.json-too-many"),
         ("0000-0000/result.json", ("preprocessing", "mean"), [1e300]),
         ("0000-0000/result.json", ("weights", "best"), None),
         ("final/result.json", ("weights",), None),
@@ -324,6 +324,26 @@ def test_a_damaged_document_of_an_open_search_is_one_error(
     assert said in answer.err, answer.err
 
 
+def replant(graph: Path, **fields: object) -> str:
+    """Give the first commit's route another document, with these fields; returns its key."""
+    landed = graph / f"log/{1:020d}.json"
+    (route,) = (action["route"]["id"] for action in json.loads(landed.read_text())["actions"] if "route" in action)
+    document = {**json.loads((graph / names.route_key(route)).read_text()), **fields}
+    key = names.route_key(canonical.digest(document))
+    (graph / key).parent.mkdir(exist_ok=True)
+    (graph / key).write_bytes(canonical.dumps(document))
+    landed.write_text(landed.read_text().replace(route, canonical.digest(document)))
+    return key
+
+
+def test_an_odd_transfer_ledger_is_told_as_far_as_it_goes(run: Run, graph: Path, images: Path, tmp_path: Path) -> None:
+    assert run("run", task_file(tmp_path, images), "--graph", graph).code == 0
+    replant(graph, transfer={"ledger": {"linearProbe": {"quality": 0.5, "over": 10**400}}})
+    answer = run("explain", graph, "pets")
+    assert answer.code == 0, answer.err
+    assert "a linear probe of the root" in answer.out
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("metrics", {}), ("metrics", {"quality": 0.5, "testQuality": "x"}), ("parameters", {"total": [], "added": 1})],
@@ -332,13 +352,7 @@ def test_an_odd_figure_in_a_route_document_is_one_error(
     run: Run, graph: Path, images: Path, tmp_path: Path, field: str, value: object
 ) -> None:
     assert run("run", task_file(tmp_path, images), "--graph", graph).code == 0
-    landed = graph / f"log/{1:020d}.json"
-    (route,) = (action["route"]["id"] for action in json.loads(landed.read_text())["actions"] if "route" in action)
-    document = {**json.loads((graph / names.route_key(route)).read_text()), field: value}
-    key = names.route_key(canonical.digest(document))
-    (graph / key).parent.mkdir(exist_ok=True)
-    (graph / key).write_bytes(canonical.dumps(document))
-    landed.write_text(landed.read_text().replace(route, canonical.digest(document)))
+    key = replant(graph, **{field: value})
     refused(run("run", task_file(tmp_path, images), "--graph", graph), 65, f"{key}: missing or wrong field")
 
 

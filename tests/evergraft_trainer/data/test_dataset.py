@@ -163,7 +163,9 @@ def test_the_stores_own_versions_are_pinned_too(make: DatasetMaker, monkeypatch:
         ({"format": 2}, FormatError), ({"labels": None}, IntegrityError), ({"objects": [{}]}, IntegrityError),
         ({"samples": {}}, IntegrityError), ({"labels": []}, IntegrityError), ({"datasetFormat": "Csv"}, DataError),
         ({"objects": []}, DataError),
-        ({"samples": {"train": [["0/none.png", 0]], "validation": [], "test": []}}, DataError),
+        ({"samples": {"train": [["0/none.png", 0]], "validation": [["0/0000.png", 0]], "test": []}}, DataError),
+        ({"samples": {"train": [["0/0001.png", 0]], "validation": [], "test": []}}, IntegrityError),
+        ({"samples": {"train": [], "validation": [["0/0000.png", 0]], "test": []}}, IntegrityError),
         ({"objects": [{"name": "../x", "size": 1, "sha256": ""}]}, DataError),
     ],
 )  # fmt: skip

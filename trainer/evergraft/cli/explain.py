@@ -103,7 +103,8 @@ def _ledger(ledger: Any) -> None:
 
 
 def _points(share: Any) -> str | None:
-    return f"{share * 100:+.1f}" if isinstance(share, int | float) else None
+    """A difference of two qualities, in points; None for what is none."""
+    return f"{share * 100:+.1f}" if isinstance(share, int | float) and abs(share) <= 1 else None
 
 
 def _table(title: str, rows: Any, columns: tuple[str, ...]) -> None:
