@@ -217,8 +217,9 @@ def test_no_wrong_field_of_a_closing_document_escapes_as_another_error(store: Me
     fields = [(name,) for name in ("outcome", "reason", "route", "sampled", "summary", "modules", "weights")]
     inner = [(name, field) for name in ("route", "summary", "weights") for field in final[name]]
     refused = set()
+    values: tuple[Any, ...] = (None, "absent", [], [[]], {}, -1, True, 10**400, 1e300)
     for place in (*fields, *inner):
-        for value in (None, "absent", [], [[]], {}, -1, True, 10**400, 1e300):
+        for value in values:
             damaged = json.loads(json.dumps(final))
             holder = damaged[place[0]] if len(place) == 2 else damaged
             holder[place[-1]] = value

@@ -109,7 +109,7 @@ def test_listing_is_by_prefix_ordered_and_says_size_and_time(store: Store) -> No
 
 
 @pytest.mark.parametrize(
-    "key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", ".hidden", "a/.b", "a\\b", "a\0b", "a/"]
+    "key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", ".hidden", "a/.b", "a\\b", "a\0b", "a/", "a/\udcff"]
 )
 def test_a_key_never_leaves_the_root(store: Store, key: str) -> None:
     for act in (store.get, store.delete, lambda k: store.put(k, b""), lambda k: store.put_if_absent(k, b"")):
