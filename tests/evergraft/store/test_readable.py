@@ -224,7 +224,7 @@ def test_a_newer_route_module_bundle_or_search_is_refused(graph_store: MemorySto
     route = json.loads(graph_store.get(next(iter(graph_store.list(names.ROUTES))).key))
     data = canonical.dumps({**route, "format": 2})
     graph_store.put(names.route_key(canonical.sha256(data)), data)
-    with pytest.raises(FormatError, match=r"route .*format 2 is newer .*install a version"):
+    with pytest.raises(FormatError, match=r"routes/.*json: format 2 is newer .*install a version"):
         blobs.get_route(graph_store, canonical.sha256(data))
 
     file = graph_store.get(next(iter(graph_store.list(names.MODULES))).key)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from evergraft import canonical, names
 from evergraft.errors import IntegrityError, NotFoundError, StoreUnavailableError
 from evergraft.graph.module import Module, decode, encode
-from evergraft.graph.route import Route
+from evergraft.graph.route import Route, reading
 from evergraft.store import documents, parallel
 from evergraft.store.cache import ModuleCache
 from evergraft.store.seam import Landed, Lost, Store
@@ -85,10 +85,12 @@ def get_route(store: Store, route_id: str) -> Route:
         IntegrityError: the store has no such document any more, its bytes have another digest, or it is no route.
         FormatError: written by a newer format.
     """
-    data = _blob(store, names.route_key(route_id))
+    key = names.route_key(route_id)
+    data = _blob(store, key)
     if canonical.sha256(data) != route_id:
         raise IntegrityError(f"route {route_id[:12]}…: its bytes have another digest, so they are damaged")
-    return Route.from_json(documents.decode(data, what=f"route {route_id[:12]}…", max_bytes=MAX_ROUTE_BYTES))
+    with reading(key):
+        return Route.from_json(documents.decode(data, what=key, max_bytes=MAX_ROUTE_BYTES))
 
 
 def put_optimizer(store: Store, route_id: str, data: bytes) -> None:
