@@ -44,7 +44,10 @@ def test_a_route_comes_back_whole(store: Store) -> None:
     assert blobs.get_route(store, SUMMARY.id) == ROUTE
 
 
-def test_a_blob_that_is_gone_is_damage_since_waiting_does_not_bring_it_back(memory: Store) -> None:
+def test_a_blob_that_is_gone_is_damage_unless_the_whole_graph_is(memory: Store) -> None:
+    with pytest.raises(StoreUnavailableError, match="the graph that was here is not"):
+        blobs.get_module(memory, MODULE.id)
+    memory.put(names.GRAPH, b"{}")
     for key, read in (
         (names.module_key(MODULE.id), lambda: blobs.get_module(memory, MODULE.id)),
         (names.route_key(SUMMARY.id), lambda: blobs.get_route(memory, SUMMARY.id)),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from evergraft import canonical
+from evergraft import canonical, names
 from evergraft.errors import IntegrityError
 from evergraft.graph.route import Delta, Route
 from evergraft.store import blobs
@@ -53,6 +53,7 @@ def test_a_head_is_new_on_another_task_s_route_and_cloned_from_one_s_own() -> No
 
 
 def test_a_missing_ancestor_is_damage(memory: Store) -> None:
+    memory.put(names.GRAPH, b"{}")
     orphan = route_on(route_on(None, "root")[1], "a/one")[0]
     with pytest.raises(IntegrityError, match="does not exist, though the graph names it"):
         read_lineage(memory, blobs.put_route(memory, orphan))

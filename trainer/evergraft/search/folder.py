@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from evergraft import names
-from evergraft.errors import IntegrityError, NotFoundError
+from evergraft.errors import IntegrityError
 from evergraft.graph.route import reading
 from evergraft.search.values import SlotRef, SlotResult
 from evergraft.store import documents
+from evergraft.store.info import get_named
 from evergraft.store.seam import Store
 from evergraft.store.searches import MAX_BYTES, get_json, put_json_if_absent
 
@@ -112,12 +113,8 @@ class Folder:
         """The bytes of a slot's object, such as a bundle of weights; IntegrityError if it is gone."""
         if "/" in name or name.startswith("."):
             raise IntegrityError(f"searches/{self.search}: {name!r} is no object of a slot")
-        try:
-            return self.store.get(self._slot(ref, name))
-        except NotFoundError as error:
-            raise IntegrityError(
-                f"{error}, though the search's state names it; put it back, or search anew with a higher iteration"
-            ) from None
+        advice = "put it back, or search anew with a higher iteration"
+        return get_named(self.store, self._slot(ref, name), advice=advice)
 
     def put_object(self, ref: SlotRef, name: str, data: bytes) -> None:
         """Write or overwrite a slot's object."""

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from evergraft import canonical, names
-from evergraft.errors import IntegrityError, NotFoundError, StoreUnavailableError
+from evergraft.errors import IntegrityError, StoreUnavailableError
 from evergraft.graph.module import Module, decode, encode
 from evergraft.graph.route import Route, reading
 from evergraft.store import documents, parallel
 from evergraft.store.cache import ModuleCache
+from evergraft.store.info import get_named
 from evergraft.store.seam import Landed, Lost, Store
 
 MAX_ROUTE_BYTES = 64 << 20
+ADVICE = "put it back from a copy or a backup"
+"""What to do where a blob is gone."""
 
 
 def put_module(store: Store, module: Module) -> int:
@@ -49,7 +52,7 @@ def get_module(store: Store, module_id: str, *, cache: ModuleCache | None = None
     kept = cache.get(module_id) if cache else None
     if kept is not None:
         return kept
-    data = _blob(store, names.module_key(module_id))
+    data = get_named(store, names.module_key(module_id), advice=ADVICE)
     module = decode(data, expected_id=module_id)
     if cache is not None:
         cache.put(module_id, data)
@@ -86,7 +89,7 @@ def get_route(store: Store, route_id: str) -> Route:
         FormatError: written by a newer format.
     """
     key = names.route_key(route_id)
-    data = _blob(store, key)
+    data = get_named(store, key, advice=ADVICE)
     if canonical.sha256(data) != route_id:
         raise IntegrityError(f"route {route_id[:12]}…: its bytes have another digest, so they are damaged")
     with reading(key):
@@ -100,14 +103,6 @@ def put_optimizer(store: Store, route_id: str, data: bytes) -> None:
         StoreUnavailableError: not known whether it landed; asking again is safe.
     """
     _put_blob(store, names.optimizer_key(route_id), data)
-
-
-def _blob(store: Store, key: str) -> bytes:
-    """The bytes of a blob that something names. That it is gone is damage: asking again would not bring it back."""
-    try:
-        return store.get(key)
-    except NotFoundError as error:
-        raise IntegrityError(f"{error}, though the graph names it; put it back from a copy or a backup") from None
 
 
 def _put_blob(store: Store, key: str, data: bytes) -> bytes | None:

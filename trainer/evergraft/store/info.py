@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evergraft import canonical, names
-from evergraft.errors import NotAGraphError, NotFoundError
+from evergraft.errors import IntegrityError, NotAGraphError, NotFoundError, StoreUnavailableError
 from evergraft.graph.route import reading
 from evergraft.store import documents
 from evergraft.store.seam import Store
@@ -77,6 +77,24 @@ def read_info(store: Store) -> GraphInfo:
             f"{store.url}: no module graph here; start one with: evergraft graph init {store.url} --root FILE.yaml"
         ) from None
     return decode_info(data, url=store.url)
+
+
+def get_named(store: Store, key: str, *, advice: str) -> bytes:
+    """The bytes of an object that something in the graph names. That it is gone is damage, unless all of it is.
+
+    Raises:
+        IntegrityError: it does not exist, and waiting would not bring it back; the message ends in `advice`.
+        StoreUnavailableError: nothing is here, as where a volume is not mounted.
+    """
+    try:
+        return store.get(key)
+    except NotFoundError as error:
+        missing = error
+    try:
+        store.get(names.GRAPH)
+    except NotFoundError:
+        raise StoreUnavailableError(f"{store.url}: the graph that was here is not: {missing}") from None
+    raise IntegrityError(f"{missing}, though the graph names it; {advice}")
 
 
 def decode_info(data: bytes, *, url: str) -> GraphInfo:
